@@ -1,0 +1,49 @@
+#include "base/result.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <system_error>
+
+namespace whistler {
+
+Error Error::within(std::string_view context) const {
+  return {code, sys_errno, fmt::format("{}: {}", context, message)};
+}
+
+std::unexpected<Error> fail(ErrorCode code, std::string message) {
+  return std::unexpected(Error{code, 0, std::move(message)});
+}
+
+std::unexpected<Error> fail_errno(int errnum, std::string_view what) {
+  return std::unexpected(
+      Error{code_from_errno(errnum), errnum, fmt::format("{}: {}", what, std::generic_category().message(errnum))});
+}
+
+ErrorCode code_from_errno(int errnum) {
+  switch (errnum) {
+    case ENOENT: return ErrorCode::kNotFound;
+    case EEXIST: return ErrorCode::kExists;
+    case EACCES:
+    case EPERM:
+    case EROFS: return ErrorCode::kPermission;
+    case EAGAIN:
+    case EBUSY:
+    case EADDRINUSE:
+    case ETXTBSY: return ErrorCode::kBusy;
+    case EOPNOTSUPP:
+    case ENOSYS: return ErrorCode::kUnsupported;
+    case EINVAL:
+    case EISDIR:
+    case ENOTDIR:
+    case ENAMETOOLONG:
+    case ELOOP: return ErrorCode::kInvalid;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return ErrorCode::kNoSpace;
+    case ECANCELED: return ErrorCode::kCancelled;
+    default: return ErrorCode::kIo;
+  }
+}
+
+}  // namespace whistler
