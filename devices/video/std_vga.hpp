@@ -1,10 +1,10 @@
 // The PCI display adapter that QEMU calls `-vga std` (1234:1111).
-// Models: a VGA (vga_registers.hpp, planar_memory.hpp), the Bochs VBE extension (vbe_dispi.hpp) with a linear framebuffer in
-// BAR0, the register window in BAR2 (EDID at 0x000, VGA ports 0x3C0..0x3DF at 0x400, dispi registers at 0x500, QEMU's extended
-// registers with the framebuffer's byte order at 0x600), and the VGA BIOS in the ROM BAR.
-// Missing: the VGA's interrupt, light pen, and what the parts list as missing in their own headers.
-// Documentation: IBM Video Subsystem Technical Reference (VGA); FreeVGA; Bochs VBE DISPI interface, version B0C5; QEMU,
-// docs/specs/standard-vga.rst.
+// Models: a VGA (vga_registers.hpp, planar_memory.hpp, vga_frame.hpp), the Bochs VBE extension
+// (vbe_dispi.hpp) with a linear framebuffer in BAR0, the register window in BAR2 (EDID at 0x000, VGA ports
+// 0x3C0..0x3DF at 0x400, dispi registers at 0x500, QEMU's extended registers with the framebuffer's byte
+// order at 0x600), and the VGA BIOS in the ROM BAR. Missing: the VGA's interrupt, light pen, and what the
+// parts list as missing in their own headers. Documentation: IBM Video Subsystem Technical Reference (VGA);
+// FreeVGA; Bochs VBE DISPI interface, version B0C5; QEMU, docs/specs/standard-vga.rst.
 #pragma once
 
 #include <array>
@@ -12,7 +12,6 @@
 #include <optional>
 #include <span>
 #include <string_view>
-#include <vector>
 
 #include "base/clock.hpp"
 #include "devices/core/device.hpp"
@@ -30,20 +29,24 @@ namespace whistler {
 ///   ports()   0x3B0, 48 bytes, width 1: the VGA's registers;
 ///   dispi()   0x1CE, 3 bytes, width 2: the VBE index (offset 0) and data (offsets 1 and 2) registers;
 ///   window()  0xA0000, 128 KiB of memory, width 4 or 8: the legacy memory window.
-/// Writes to the window may arrive late (coalesced MMIO) as long as they stay in order and come before any other access to
-/// the card and before update().
+/// Writes to the window may arrive late (coalesced MMIO) as long as they stay in order and come before any
+/// other access to the card and before update().
 ///
-/// Size of surface(): text modes columns * 8 or 9 by the scan lines of the CRTC (80x25 is 720x400); VGA graphics are shown as
-/// the monitor would, low resolutions doubled (mode 13h and 0Dh are 640x400); VBE modes at their own size.
+/// Size of surface(): text modes columns * 8 or 9 by the scan lines of the CRTC (80x25 is 720x400); VGA
+/// graphics are shown as the monitor would, low resolutions doubled (mode 13h and 0Dh are 640x400); VBE modes
+/// at their own size.
 class StdVga final : public Device, public PciFunction, public DisplaySource {
  public:
   struct Setup {
-    std::span<std::uint8_t> vram;  ///< page-aligned; size as check_vram_size() says. Its content is not part of the saved state
-    unsigned vram_slot = 0;        ///< MemoryMapper slot of BAR0
-    std::span<std::uint8_t> rom = {};  ///< VGA BIOS, padded to a power of two of at least 4096 bytes; empty: no ROM BAR
+    std::span<std::uint8_t>
+        vram;  ///< page-aligned; size as check_vram_size() says. Its content is not part of the saved state
+    unsigned vram_slot = 0;  ///< MemoryMapper slot of BAR0
+    std::span<std::uint8_t> rom =
+        {};  ///< VGA BIOS, padded to a power of two of at least 4096 bytes; empty: no ROM BAR
     unsigned rom_slot = 0;
-    unsigned window_slot = 0;      ///< MemoryMapper slot for 0xA0000, used while the window is plain linear memory
-    unsigned edid_width = 1280;    ///< the monitor's preferred mode, 8..4088 pixels
+    unsigned window_slot =
+        0;  ///< MemoryMapper slot for 0xA0000, used while the window is plain linear memory
+    unsigned edid_width = 1280;  ///< the monitor's preferred mode, 8..4088 pixels
     unsigned edid_height = 800;
   };
   static constexpr std::uint64_t kWindowAddress = 0xA0000;
@@ -51,9 +54,9 @@ class StdVga final : public Device, public PciFunction, public DisplaySource {
   /// kInvalid, unless `bytes` is a power of two from 1 MiB to 256 MiB. Call it before constructing.
   [[nodiscard]] static Result<void> check_vram_size(std::uint64_t bytes);
 
-  /// `clock`, `mapper` and the memory in `setup` must outlive the card. The memory is cleared by the machine, not here.
+  /// `clock`, `mapper` and the memory in `setup` must outlive the card. The memory is cleared by the machine,
+  /// not here.
   StdVga(const Clock& clock, MemoryMapper& mapper, const Setup& setup);
-  ~StdVga() override;
 
   [[nodiscard]] IoHandler& ports() { return ports_; }
   [[nodiscard]] IoHandler& dispi() { return dispi_ports_; }
@@ -96,7 +99,9 @@ class StdVga final : public Device, public PciFunction, public DisplaySource {
     using Read = std::uint64_t (StdVga::*)(std::uint64_t offset, unsigned width);
     using Write = void (StdVga::*)(std::uint64_t offset, unsigned width, std::uint64_t value);
     Range(StdVga& card, Read read, Write write) : card_(card), read_(read), write_(write) {}
-    std::uint64_t read(std::uint64_t offset, unsigned width) override { return (card_.*read_)(offset, width); }
+    std::uint64_t read(std::uint64_t offset, unsigned width) override {
+      return (card_.*read_)(offset, width);
+    }
     void write(std::uint64_t offset, unsigned width, std::uint64_t value) override {
       (card_.*write_)(offset, width, value);
     }
@@ -116,12 +121,15 @@ class StdVga final : public Device, public PciFunction, public DisplaySource {
   std::uint64_t mmio_read(std::uint64_t offset, unsigned width);
   void mmio_write(std::uint64_t offset, unsigned width, std::uint64_t value);
 
-  void write_vga_port(std::uint16_t port, std::uint8_t value);
+  [[nodiscard]] std::uint8_t mmio_read_byte(std::uint64_t offset);
   void write_dispi(std::uint16_t index, std::uint16_t value);
-  void enter_vbe_mode(bool clear);
+  void settle();
+  void map_window();
   void place_window();
   void collect_window();
+  [[nodiscard]] VgaFrame frame() const;
 
+  const Clock& clock_;
   std::span<std::uint8_t> vram_;
   MemoryMapper& mapper_;
   unsigned vram_slot_;
@@ -131,9 +139,9 @@ class StdVga final : public Device, public PciFunction, public DisplaySource {
   DirtyPages dirty_;
   PlanarMemory planes_;
   VgaRenderer renderer_;
-  std::vector<std::uint8_t> edid_;
+  std::array<std::uint8_t, 128> edid_;
   bool big_endian_ = false;
-  std::optional<LinearWindow> mapped_window_;  // what window_slot_ shows now
+  std::optional<LinearWindow> mapped_window_;  ///< what window_slot_ shows now
   Range ports_;
   Range dispi_ports_;
   Range window_;
