@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -45,10 +46,9 @@ struct VncConfig {
   /// What viewers show as the window's title.
   std::string name = "Whistler";
   VncShare share = VncShare::kAlways;
-  /// Lets browsers connect with WebSocket. Off unless asked for, as any web page could then reach the port.
-  bool websocket = false;
 };
 
+/// At most one at a time in a process, as libvncserver keeps the security types it offers in one place.
 class VncServer {
  public:
   /// Clients at a time; more are turned away.
