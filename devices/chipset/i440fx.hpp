@@ -55,6 +55,7 @@ class I440fx final : public PciFunction, public Device {
   ShadowControl& shadow_;
   std::array<std::uint8_t, kSegments> attributes_{};  // what `shadow_` was told last
   bool smram_open_ = false;                           // likewise
+  bool smram_locked_ = false;                         // D_LCK was set since reset
 };
 
 }  // namespace whistler
