@@ -31,7 +31,7 @@ std::uint8_t Piix4Smbus::read(unsigned offset) {
     case 0x6: return state_.SMBHSTDAT1;
     case 0x7: {
       const std::uint8_t value = state_.block[state_.block_index];
-      state_.block_index = (state_.block_index + 1) % state_.block.size();
+      advance();
       return value;
     }
     default: return 0;  // the slave port's registers, as after reset
@@ -58,15 +58,19 @@ void Piix4Smbus::write(unsigned offset, std::uint8_t value) {
     case 0x6: state_.SMBHSTDAT1 = value; break;
     case 0x7:
       state_.block[state_.block_index] = value;
-      state_.block_index = (state_.block_index + 1) % state_.block.size();
+      advance();
       break;
     default: break;
   }
 }
 
+void Piix4Smbus::advance() {
+  state_.block_index = static_cast<std::uint8_t>((state_.block_index + 1) % kBlockLength);
+}
+
 void Piix4Smbus::adopt(const State& state) {
   state_ = state;
-  state_.block_index = state.block_index % state_.block.size();
+  state_.block_index = state.block_index % kBlockLength;
 }
 
 }  // namespace whistler

@@ -14,6 +14,7 @@ namespace whistler {
 class Piix4Smbus {
  public:
   static constexpr unsigned kLength = 16;
+  static constexpr unsigned kBlockLength = 32;
 
   struct State {
     std::uint8_t SMBHSTSTS = 0;
@@ -23,7 +24,7 @@ class Piix4Smbus {
     std::uint8_t SMBHSTDAT0 = 0;
     std::uint8_t SMBHSTDAT1 = 0;
     std::uint8_t block_index = 0;  ///< which byte of the block buffer SMBBLKDAT is, 0..31
-    std::array<std::uint8_t, 32> block{};
+    std::array<std::uint8_t, kBlockLength> block{};
     bool operator==(const State&) const = default;
     static void fields(auto& self, auto&& visit) {
       visit("SMBHSTSTS", self.SMBHSTSTS);
@@ -45,6 +46,8 @@ class Piix4Smbus {
   void adopt(const State& state);
 
  private:
+  void advance();  // to the next byte of the block buffer, around at its end
+
   State state_;
 };
 
