@@ -35,24 +35,19 @@ class I8042 final : public Device, public IoHandler {
   [[nodiscard]] std::string_view id() const override { return "i8042"; }
   void reset() override;
   void save(StateWriter& writer) const override { writer.put(state_); }
-  /// The devices must have been loaded before.
   [[nodiscard]] Result<void> load(const StateReader& reader) override;
 
  private:
-  /// Where a byte of the output buffer comes from.
-  enum class Source : std::uint8_t { kController, kKeyboard, kMouse };
-
   struct State {
-    std::array<std::uint8_t, 32> ram{};   ///< byte 0 is the command byte
-    std::uint8_t command = 0;             ///< the command whose argument is awaited, or 0
-    bool last_write_was_command = true;   ///< status bit 3
-    bool self_tested = false;             ///< status bit 2
-    std::uint8_t output_port = 0;         ///< as written, without A20 and the interrupt lines
-    std::uint8_t output = 0;              ///< the output buffer; its last byte can be read again
-    bool full = false;                    ///< status bit 0
-    Source source = Source::kController;  ///< of `output`
-    bool to_mouse = false;                ///< `output` counts as the mouse's: status bit 5, IRQ 12
-    std::uint8_t reply = 0;               ///< the controller's answer waits for the output buffer
+    std::array<std::uint8_t, 32> ram{};  ///< byte 0 is the command byte
+    std::uint8_t command = 0;            ///< the command whose argument is awaited, or 0
+    bool last_write_was_command = true;  ///< status bit 3
+    bool self_tested = false;            ///< status bit 2
+    std::uint8_t output_port = 0;        ///< as written, without A20 and the interrupt lines
+    std::uint8_t output = 0;             ///< the output buffer; its last byte can be read again
+    bool full = false;                   ///< status bit 0
+    bool from_mouse = false;             ///< `output` counts as the mouse's: status bit 5, IRQ 12
+    std::uint8_t reply = 0;              ///< the controller's answer waits for the output buffer
     bool reply_waits = false;
     bool reply_as_mouse = false;
     bool break_prefix = false;  ///< translation has swallowed F0
@@ -65,8 +60,7 @@ class I8042 final : public Device, public IoHandler {
       visit("output_port", self.output_port);
       visit("output", self.output);
       visit("full", self.full);
-      visit("source", self.source);
-      visit("to_mouse", self.to_mouse);
+      visit("from_mouse", self.from_mouse);
       visit("reply", self.reply);
       visit("reply_waits", self.reply_waits);
       visit("reply_as_mouse", self.reply_as_mouse);
@@ -84,8 +78,8 @@ class I8042 final : public Device, public IoHandler {
   void write_output_port(std::uint8_t value);
   void set_mode(std::uint8_t value);
   void answer(std::uint8_t byte, bool as_mouse = false);
-  [[nodiscard]] bool take_keyboard_byte();
-  void offer(std::uint8_t byte, Source source, bool to_mouse);
+  void offer_keyboard_byte();
+  void offer(std::uint8_t byte, bool from_mouse);
   void refill();
   void update_irqs();
 

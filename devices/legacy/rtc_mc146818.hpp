@@ -99,6 +99,7 @@ class RtcMc146818 final : public Device, public IoHandler {
   [[nodiscard]] Nanoseconds now() const { return timers_.clock().now(); }
   [[nodiscard]] bool running() const;
   [[nodiscard]] bool update_in_progress() const;
+  [[nodiscard]] bool interrupting() const;
   [[nodiscard]] std::uint64_t period() const;
   [[nodiscard]] std::uint64_t periodic_ticks() const;
   [[nodiscard]] Nanoseconds phase() const;

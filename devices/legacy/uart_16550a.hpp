@@ -40,6 +40,9 @@ class Uart16550a final : public Device, public IoHandler, public CharReceiver {
   void receive(std::span<const std::uint8_t> bytes) override;
   void on_room(std::function<void()> hook) override { room_hook_ = std::move(hook); }
 
+  /// The modem's outputs, as MSR has them: CTS 0x10, DSR 0x20, RI 0x40, DCD 0x80.
+  void set_modem_lines(std::uint8_t lines);
+
   [[nodiscard]] std::string_view id() const override { return id_; }
   void reset() override;
   void save(StateWriter& writer) const override { writer.put(state_); }
@@ -99,7 +102,6 @@ class Uart16550a final : public Device, public IoHandler, public CharReceiver {
 
   void push(std::uint8_t byte);
   void clear_receiver();
-  void set_modem_lines(std::uint8_t lines);
   void restart_timeout();
   void update();
   void tell_room(std::size_t room_before);
