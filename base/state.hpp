@@ -80,7 +80,7 @@ void encode(StateBytes& out, const T& value) {
     out.insert(out.end(), value.begin(), value.end());
   } else if constexpr (IsArray<T>::value || IsVector<T>::value) {
     append_u32(out, value.size());
-    for (const typename T::value_type element : value) {
+    for (const auto& element : value) {
       if constexpr (Scalar<typename T::value_type>) {
         encode(out, element);
       } else {

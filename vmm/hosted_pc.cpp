@@ -50,6 +50,22 @@ class GuestRamWriter final : public RamWriter {
   const GuestMemory& memory_;
 };
 
+/// The video card, after what vCPUs have written to it but KVM still holds has reached it.
+class CurrentDisplay final : public DisplaySource {
+ public:
+  CurrentDisplay(DisplaySource& card, std::function<void()> deliver) : card_(card), deliver_(std::move(deliver)) {}
+  void update() override {
+    deliver_();
+    card_.update();
+  }
+  [[nodiscard]] const Surface& surface() const override { return card_.surface(); }
+  [[nodiscard]] std::optional<TextScreen> text() const override { return card_.text(); }
+
+ private:
+  DisplaySource& card_;
+  std::function<void()> deliver_;
+};
+
 }  // namespace
 
 HostedPc::HostedPc(Description description, const Clock& clock, HostClock& loop_clock, PcRequests requests)
@@ -250,6 +266,9 @@ Result<void> HostedPc::build(const CpuSide& cpus) {
     return std::unexpected(board.error());
   }
   board_ = std::move(*board);
+  if (board_->vga() != nullptr) {
+    display_ = std::make_unique<CurrentDisplay>(*board_->vga(), cpus.deliver_queued_writes);
+  }
   for (unsigned i = 0; i < serial_.size(); ++i) {
     if (serial_[i]) {
       serial_[i]->connect(board_->serial(i));
@@ -259,7 +278,7 @@ Result<void> HostedPc::build(const CpuSide& cpus) {
 }
 
 Result<void> HostedPc::start_vnc() {
-  if (!description_.vnc || board_->vga() == nullptr) {
+  if (!description_.vnc || !display_) {
     return {};
   }
   VncConfig config;
@@ -267,7 +286,7 @@ Result<void> HostedPc::start_vnc() {
   config.port = description_.vnc->port;
   config.password = vnc_password_;
   config.name = description_.name;
-  auto server = VncServer::start(config, *board_->vga(), board_->input(), lock_);
+  auto server = VncServer::start(config, *display_, board_->input(), lock_);
   if (!server) {
     return std::unexpected(server.error().within(description_.source.string() + ": vnc"));
   }

@@ -38,6 +38,7 @@ struct PcRequests {
 struct CpuSide {
   IrqSink* gsis = nullptr;
   SlotBackend* slots = nullptr;  ///< null: the address space answers alone
+  std::function<void()> deliver_queued_writes = [] {};  ///< before somebody looks at what they lead to
   bool kernel_interrupt_controllers = false;
 };
 
@@ -76,6 +77,8 @@ class HostedPc {
   [[nodiscard]] Bus& memory_bus() { return memory_bus_; }
   [[nodiscard]] AddressSpace& memory() { return *memory_; }
   [[nodiscard]] BoardPc& board() { return *board_; }
+  /// The screen; null without a video card.
+  [[nodiscard]] DisplaySource* display() { return display_.get(); }
   /// Lines for the person who starts it: where VNC listens, names of ptys.
   [[nodiscard]] const std::vector<std::string>& notices() const { return notices_; }
   /// Whether standard output carries the guest's bytes.
@@ -107,6 +110,7 @@ class HostedPc {
   std::vector<std::unique_ptr<HostStream>> serial_;
   std::unique_ptr<HostStream> debug_console_;
   std::unique_ptr<BoardPc> board_;
+  std::unique_ptr<DisplaySource> display_;
   std::unique_ptr<VncServer> vnc_;
   std::vector<std::string> notices_;
 };

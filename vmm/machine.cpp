@@ -117,7 +117,9 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
   }
   HostedPc& pc = machine->pc_;
   std::unique_lock lock(pc.lock());
-  const CpuSide cpus{.gsis = machine->vm_.get(), .slots = machine->vm_.get(), .kernel_interrupt_controllers = true};
+  const CpuSide cpus{.gsis = machine->vm_.get(), .slots = machine->vm_.get(),
+                     .deliver_queued_writes = [m = machine.get()] { m->vcpus_[0]->drain_coalesced(*m->exits_); },
+                     .kernel_interrupt_controllers = true};
   if (auto built = pc.build(cpus); !built) {
     return std::unexpected(Outcome{kExitUsage, built.error().message});
   }

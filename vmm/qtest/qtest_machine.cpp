@@ -33,7 +33,7 @@ class QtestMachine {
     }
     {
       std::scoped_lock lock(pc_.lock());
-      if (auto built = pc_.build({.gsis = &irqs_}); !built) {
+      if (auto built = pc_.build({.gsis = &irqs_, .slots = nullptr}); !built) {
         return {kExitUsage, built.error().message};
       }
     }
