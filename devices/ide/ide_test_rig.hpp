@@ -23,7 +23,9 @@ inline constexpr std::uint64_t kSector = 512;
 class TestDisk final : public BlockDevice {
  public:
   explicit TestDisk(std::uint64_t size) : inner(size) {}
-  [[nodiscard]] std::uint64_t size() const override { return inner.size(); }
+  [[nodiscard]] std::uint64_t size() const override {
+    return claimed_size != 0 ? claimed_size : inner.size();
+  }
   [[nodiscard]] bool read_only() const override { return false; }
   [[nodiscard]] std::string name() const override { return "test"; }
   [[nodiscard]] std::uint32_t request_alignment() const override { return alignment; }
@@ -76,6 +78,7 @@ class TestDisk final : public BlockDevice {
   }
 
   MemoryBlockDevice inner;
+  std::uint64_t claimed_size = 0;  ///< what size() says, if not the truth
   bool parked = false;
   bool fail_flush = false;
   bool fua = false;
