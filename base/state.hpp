@@ -80,12 +80,12 @@ void encode(StateBytes& out, const T& value) {
     out.insert(out.end(), value.begin(), value.end());
   } else if constexpr (IsArray<T>::value || IsVector<T>::value) {
     append_u32(out, value.size());
-    for (const auto& element : value) {
+    for (const auto& element : value) {  // the type is named below: elements of vector<bool> are proxies
       if constexpr (Scalar<typename T::value_type>) {
-        encode(out, element);
+        encode<typename T::value_type>(out, element);
       } else {
         StateBytes payload;
-        encode(payload, element);
+        encode<typename T::value_type>(payload, element);
         append_u32(out, payload.size());
         out.insert(out.end(), payload.begin(), payload.end());
       }
