@@ -21,6 +21,9 @@ constexpr std::uint8_t rotate_right(std::uint8_t value, unsigned by) {
 }  // namespace
 
 PlanarMemory::Span PlanarMemory::decoded() const {
+  if (vbe_.enabled()) {
+    return {0x00000, 0x10000};
+  }
   switch (registers_.state().GR[graphics::kMiscellaneous] >> 2 & 3) {
     case 0: return {0x00000, 0x20000};
     case 1: return {0x00000, 0x10000};
@@ -29,25 +32,34 @@ PlanarMemory::Span PlanarMemory::decoded() const {
   }
 }
 
-std::uint32_t PlanarMemory::byte_of(std::uint32_t n, std::uint32_t bank) const {
-  // Without a bank this is a VGA with 64 KiB a plane; banks exist in VBE modes, which use all the memory.
-  const std::uint32_t mask = bank == 0 ? kVgaSize - 1 : static_cast<std::uint32_t>(vram_.size() - 1);
-  return ((n + bank) * 4) & mask;
+/// True if the processor's bytes are those of the memory, in their order.
+bool PlanarMemory::chained() const {
+  return vbe_.enabled() ? !vbe_.planar() : (registers_.state().SR[sequencer::kMemoryMode] & 0x08) != 0;
 }
 
-std::uint8_t PlanarMemory::read(std::uint32_t position, std::uint32_t bank) {
+unsigned PlanarMemory::map_mask() const {
+  return vbe_.enabled() && !vbe_.planar() ? 15U : registers_.state().SR[sequencer::kMapMask] & 15U;
+}
+
+/// The place of byte `n` of plane 0. A VGA has 64 KiB a plane; a planar VBE mode uses all the memory.
+std::uint32_t PlanarMemory::byte_of(std::uint32_t n) const {
+  const std::uint32_t size = vbe_.enabled() ? static_cast<std::uint32_t>(vram_.size()) : kVgaSize;
+  return ((n + vbe_.bank_offset()) * 4) & (size - 1);
+}
+
+std::uint8_t PlanarMemory::read(std::uint32_t position) {
   const auto& vga = registers_.state();
   const auto [first, size] = decoded();
   if (position - first >= size) {
     return 0xFF;
   }
   const std::uint32_t address = position - first;
-  if ((vga.SR[sequencer::kMemoryMode] & 0x08) != 0) {
-    return vram_[(address + bank) & (vram_.size() - 1)];
+  if (chained()) {
+    return vram_[(address + vbe_.bank_offset()) & (vram_.size() - 1)];
   }
   const unsigned mode = vga.GR[graphics::kGraphicsMode];
   const bool odd_even = (mode & 0x10) != 0;
-  latch_ = load_le<std::uint32_t>(&vram_[byte_of(odd_even ? address >> 1 : address, bank)]);
+  latch_ = load_le<std::uint32_t>(&vram_[byte_of(odd_even ? address >> 1 : address)]);
   if ((mode & 0x08) !=
       0) {  // read mode 1: a bit is set where all planes that matter hold the colour to compare
     const std::uint32_t differs =
@@ -91,17 +103,17 @@ std::uint32_t PlanarMemory::operate(std::uint8_t value, unsigned mode) const {
   return (data & mask) | (latch_ & ~mask);
 }
 
-void PlanarMemory::write(std::uint32_t position, std::uint32_t bank, std::uint8_t value) {
+void PlanarMemory::write(std::uint32_t position, std::uint8_t value) {
   const auto& vga = registers_.state();
   const auto [first, size] = decoded();
   if (position - first >= size) {
     return;
   }
   const std::uint32_t address = position - first;
-  unsigned planes = vga.SR[sequencer::kMapMask] & 15;
-  if ((vga.SR[sequencer::kMemoryMode] & 0x08) != 0) {
+  unsigned planes = map_mask();
+  if (chained()) {
     if ((planes >> (address & 3) & 1) != 0) {
-      const std::size_t at = (address + bank) & (vram_.size() - 1);
+      const std::size_t at = (address + vbe_.bank_offset()) & (vram_.size() - 1);
       vram_[at] = value;
       dirty_.mark(at, 1);
     }
@@ -117,19 +129,17 @@ void PlanarMemory::write(std::uint32_t position, std::uint32_t bank, std::uint8_
   if (planes == 0) {
     return;
   }
-  const std::uint32_t at = byte_of(odd_even ? address >> 1 : address, bank);
+  const std::uint32_t at = byte_of(odd_even ? address >> 1 : address);
   const std::uint32_t chosen = spread(planes);
   const auto old = load_le<std::uint32_t>(&vram_[at]);
   store_le<std::uint32_t>(&vram_[at], (old & ~chosen) | (operate(value, mode & 3) & chosen));
   dirty_.mark(at, 4);
 }
 
-std::optional<LinearWindow> PlanarMemory::linear_window(std::uint32_t bank) const {
-  const auto& vga = registers_.state();
+std::optional<LinearWindow> PlanarMemory::linear_window() const {
   const auto [first, size] = decoded();
-  const bool chained =
-      (vga.SR[sequencer::kMemoryMode] & 0x08) != 0 && (vga.SR[sequencer::kMapMask] & 15) == 15;
-  if (!chained || bank + std::uint64_t{size} > vram_.size()) {
+  const std::uint64_t bank = vbe_.bank_offset();
+  if (!chained() || map_mask() != 15 || bank + size > vram_.size()) {
     return std::nullopt;
   }
   return LinearWindow{.position = first, .offset = bank, .size = size};

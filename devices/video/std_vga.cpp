@@ -22,7 +22,7 @@ constexpr std::uint64_t kEdidSpace = 0x400;  // the block, then zeros
 constexpr std::uint64_t kVgaPorts = 0x400;   // from port 0x3C0 on
 constexpr std::uint64_t kVgaPortsEnd = 0x420;
 constexpr std::uint64_t kDispi = 0x500;  // 16-bit registers
-constexpr std::uint64_t kDispiEnd = kDispi + 2 * (VbeDispi::kVideoMemory64K + 1);
+constexpr std::uint64_t kDispiEnd = kDispi + std::uint64_t{2} * (VbeDispi::kVideoMemory64K + 1);
 constexpr std::uint64_t kExtendedSize = 0x600;  // bytes of extended registers
 constexpr std::uint64_t kByteOrder = 0x604;
 constexpr std::uint32_t kBigEndian = 0xBEBEBEBE;
@@ -58,7 +58,7 @@ StdVga::StdVga(const Clock& clock, MemoryMapper& mapper, const Setup& setup)
       vga_(clock),
       vbe_(setup.vram.size()),
       dirty_(setup.vram.size()),
-      planes_(setup.vram, vga_, dirty_),
+      planes_(setup.vram, vga_, vbe_, dirty_),
       edid_(make_edid(setup.edid_width, setup.edid_height)),
       ports_(*this, &StdVga::port_read, &StdVga::port_write),
       dispi_ports_(*this, &StdVga::dispi_port_read, &StdVga::dispi_port_write),
@@ -160,16 +160,13 @@ void StdVga::write_dispi(std::uint16_t index, std::uint16_t value) {
 
 std::uint64_t StdVga::window_read(std::uint64_t offset, unsigned width) {
   map_window();
-  return gather(width, [&](unsigned i) {
-    return planes_.read(static_cast<std::uint32_t>(offset + i), vbe_.bank_offset());
-  });
+  return gather(width, [&](unsigned i) { return planes_.read(static_cast<std::uint32_t>(offset + i)); });
 }
 
 void StdVga::window_write(std::uint64_t offset, unsigned width, std::uint64_t value) {
   map_window();
   for (unsigned i = 0; i < width; ++i) {
-    planes_.write(static_cast<std::uint32_t>(offset + i), vbe_.bank_offset(),
-                  static_cast<std::uint8_t>(value >> (8 * i)));
+    planes_.write(static_cast<std::uint32_t>(offset + i), static_cast<std::uint8_t>(value >> (8 * i)));
   }
 }
 
@@ -219,7 +216,7 @@ void StdVga::mmio_write(std::uint64_t offset, unsigned width, std::uint64_t valu
 // through many states, maps nothing. Once mapped it follows the registers.
 void StdVga::map_window() {
   if (!mapped_window_) {
-    mapped_window_ = planes_.linear_window(vbe_.bank_offset());
+    mapped_window_ = planes_.linear_window();
     if (mapped_window_) {
       mapper_.map(window_slot_, kWindowAddress + mapped_window_->position,
                   vram_.subspan(mapped_window_->offset, mapped_window_->size), MemoryMapper::Access::kLogged);
@@ -228,9 +225,9 @@ void StdVga::map_window() {
 }
 
 void StdVga::place_window() {
-  if (mapped_window_ && mapped_window_ != planes_.linear_window(vbe_.bank_offset())) {
+  if (mapped_window_ && mapped_window_ != planes_.linear_window()) {
     collect_window();
-    const bool moves = planes_.linear_window(vbe_.bank_offset()).has_value();
+    const bool moves = planes_.linear_window().has_value();
     mapped_window_.reset();
     if (moves) {
       map_window();  // replaces the old mapping

@@ -98,7 +98,7 @@ class StdVga final : public Device, public PciFunction, public DisplaySource {
    public:
     using Read = std::uint64_t (StdVga::*)(std::uint64_t offset, unsigned width);
     using Write = void (StdVga::*)(std::uint64_t offset, unsigned width, std::uint64_t value);
-    Range(StdVga& card, Read read, Write write) : card_(card), read_(read), write_(write) {}
+    Range(StdVga& card, Read reader, Write writer) : card_(card), read_(reader), write_(writer) {}
     std::uint64_t read(std::uint64_t offset, unsigned width) override {
       return (card_.*read_)(offset, width);
     }

@@ -127,6 +127,8 @@ TEST_CASE_METHOD(Card, "std_vga_vbe_mode_gives_a_linear_bank_to_the_window", "[v
   set_vbe(640, 480, 8);
   vga.window().write(0x10, 4, 0x04030201);
   REQUIRE(memory[0x12] == 3);
+  out(0x3C4, 4);
+  REQUIRE(in(0x3C5) == 0x06);  // the sequencer is as it was
 }
 
 TEST_CASE_METHOD(Card, "std_vga_reset_equals_a_fresh_card", "[vga]") {

@@ -121,14 +121,14 @@ VgaFrame decode_frame(const VgaRegisters& registers, const VbeDispi& vbe, std::u
                       bool big_endian) {
   const auto& vga = registers.state();
   VgaFrame frame;
-  const bool shown = (vga.ar_index & 0x20) != 0 && (vga.SR[sequencer::kClockingMode] & 0x20) == 0;
-  if (!shown) {
-    return frame;
-  }
-  if (vbe.enabled() && (vga.GR[graphics::kMiscellaneous] & 1) != 0) {
+  const bool palette_on = (vga.ar_index & 0x20) != 0;
+  const bool screen_off = (vga.SR[sequencer::kClockingMode] & 0x20) != 0;
+  // Of the VGA only the palette's switch reaches a VBE mode; drivers rely on the rest being out of the
+  // picture.
+  if (palette_on && vbe.enabled()) {
     decode_vbe(frame, vbe, vram_size);
     frame.big_endian = big_endian;
-  } else {
+  } else if (palette_on && !screen_off) {
     decode_vga(frame, registers);
   }
   return frame;

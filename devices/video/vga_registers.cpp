@@ -227,12 +227,6 @@ void VgaRegisters::prepare_for_vbe(unsigned width, unsigned height, unsigned pit
       with(cr[crtc::kOverflow], 0x42, (last_line >> 7 & 0x02) | (last_line >> 3 & 0x40) | 0x10);
   cr[crtc::kLineCompare] = 0xFF;
   cr[crtc::kMaximumScanLine] = with(cr[crtc::kMaximumScanLine], 0x9F, 0x40);
-  if (planar) {
-    state_.SR[sequencer::kClockingMode] &= 0xF7;
-  } else {
-    state_.SR[sequencer::kMemoryMode] |= 0x08;
-    state_.SR[sequencer::kMapMask] |= 0x0F;
-  }
 }
 
 }  // namespace whistler

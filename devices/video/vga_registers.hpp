@@ -122,8 +122,8 @@ class VgaRegisters {
   /// The DAC's width is a matter of the VBE extension; reads in 6-bit mode give 6 bits.
   void set_eight_bit_dac(bool eight_bit) { eight_bit_dac_ = eight_bit; }
 
-  /// What switching a VBE mode on does to the VGA: graphics at 0xA0000, one address row a line, no split and
-  /// no doubling; chain-4 on all planes unless the mode is `planar`.
+  /// What switching a VBE mode on does to the VGA's registers: graphics at 0xA0000, one address row a line,
+  /// no split and no doubling. The sequencer keeps its values.
   void prepare_for_vbe(unsigned width, unsigned height, unsigned pitch, bool planar);
 
   /// Lines of the display area and before which the next one starts at address 0, from their scattered bits.

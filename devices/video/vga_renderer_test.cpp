@@ -406,6 +406,19 @@ TEST_CASE_METHOD(Vbe, "vbe_draws_only_lines_of_written_pages", "[vga]") {
   REQUIRE(vga.surface().changes_since(generation) == std::vector<Rect>{{0, 288, 64, 16}});
 }
 
+TEST_CASE_METHOD(Vbe, "vbe_picture_and_window_ignore_vga_registers", "[vga]") {
+  show(8, {});
+  dac(1, 63, 63, 63);
+  sr(1, 0x21);
+  sr(2, 0x01);
+  sr(4, 0x02);
+  gr(5, 0x10);
+  gr(6, 0x0E);
+  poke(643, 1);
+  REQUIRE(pixel(3, 1) == 0xFFFFFF);
+  REQUIRE(peek(643) == 1);
+}
+
 TEST_CASE_METHOD(Vbe, "vbe_pans_over_the_virtual_screen", "[vga]") {
   show(8, {});
   dac(1, 63, 63, 63);
