@@ -44,8 +44,8 @@ bool LibVnc::load() {
       find(library, "rfbReadExact", read_exact) && find(library, "rfbWriteExact", write_exact) &&
       find(library, "rfbCheckPasswordByList", check_password_by_list) &&
       find(library, "rfbRegisterProtocolExtension", register_protocol_extension) &&
-      find(library, "rfbGetScreen", get_screen_) && find(library, "rfbLog", log_proc) &&
-      find(library, "rfbErr", error_proc);
+      find(library, "sraRgnEmpty", region_empty) && find(library, "rfbGetScreen", get_screen_) &&
+      find(library, "rfbLog", log_proc) && find(library, "rfbErr", error_proc);
   if (!complete) {
     const char* const reason = ::dlerror();
     log(LogLevel::kError, fmt::format("VNC: cannot load {}: {}; install the package libvncserver1", kLibrary,
