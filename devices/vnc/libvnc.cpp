@@ -25,9 +25,9 @@ bool find(void* library, const char* name, Function& function) {
 }  // namespace
 
 LibVnc* LibVnc::get() {
-  static LibVnc library;
-  static const bool loaded = library.load();
-  return loaded ? &library : nullptr;
+  static LibVnc* const library = new LibVnc;  // like the library itself, it stays to the end
+  static const bool loaded = library->load();
+  return loaded ? library : nullptr;
 }
 
 bool LibVnc::load() {

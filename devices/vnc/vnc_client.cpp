@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 
 #include "base/log.hpp"
 
@@ -18,6 +19,9 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kFrame{33};
+/// The least time between two looks at the display for non-incremental requests: no client can keep the
+/// machine busy.
+constexpr milliseconds kAtOnce{10};
 constexpr milliseconds kKeyPause{5};
 /// How long a gone client's last keys wait for a guest that does not read.
 constexpr milliseconds kKeyPatience{5000};
@@ -115,6 +119,10 @@ void VncClient::run(LibVnc& library) {
     }
   }
   if (client_ != nullptr) {
+    // libvncserver leaves its list of extensions behind.
+    while (client_->extensions != nullptr) {
+      std::free(std::exchange(client_->extensions, client_->extensions->next));
+    }
     library_->client_connection_gone(client_);
     client_ = nullptr;
   }
@@ -159,6 +167,8 @@ bool VncClient::open() {
 
 bool VncClient::alive() const { return client_ != nullptr && client_->sock >= 0; }
 
+VncClient::Time VncClient::next_refresh() const { return last_refresh_ + (answer_now_ ? kAtOnce : kFrame); }
+
 int VncClient::wait_ms() const {
   const auto until = [](Time time) {
     const auto left = std::chrono::ceil<milliseconds>(time - steady_clock::now()).count();
@@ -168,7 +178,7 @@ int VncClient::wait_ms() const {
     return until(handshake_end_);
   }
   const bool asked = !library_->region_empty(client_->requestedRegion);
-  const int frame = asked ? until(next_refresh_) : -1;
+  const int frame = asked ? until(next_refresh()) : -1;
   if (key_queue_.empty()) {
     return frame;
   }
@@ -177,11 +187,11 @@ int VncClient::wait_ms() const {
 }
 
 void VncClient::serve() {
-  pollfd poll_fd{client_->sock, POLLIN, 0};
+  pollfd poll_fd{client_->sock, POLLIN | POLLRDHUP, 0};
   const bool input = ::poll(&poll_fd, 1, wait_ms()) > 0;
   if (client_->state != rfbClientRec::RFB_NORMAL) {
     if (input) {
-      read_handshake();
+      read_handshake((poll_fd.revents & (POLLRDHUP | POLLERR)) != 0);
     } else if (steady_clock::now() >= handshake_end_) {
       library_->close_client(client_);
     }
@@ -198,7 +208,7 @@ void VncClient::serve() {
 
 /// Goes one step on only when the client's whole message is there: the step holds a lock that all clients
 /// need.
-void VncClient::read_handshake() {
+void VncClient::read_handshake(bool hung_up) {
   std::array<std::uint8_t, 16> peeked{};
   const std::size_t needed = handshake_bytes(*client_);
   const ssize_t got = ::recv(client_->sock, peeked.data(), needed, MSG_PEEK | MSG_DONTWAIT);
@@ -208,7 +218,7 @@ void VncClient::read_handshake() {
   }
   if (static_cast<std::size_t>(got) < needed) {
     readable(stop_event_, milliseconds(10));
-    if (steady_clock::now() >= handshake_end_) {
+    if (hung_up || steady_clock::now() >= handshake_end_) {
       library_->close_client(client_);
     }
     return;
@@ -243,20 +253,15 @@ void VncClient::read_message() {
 }
 
 /// The picture is looked at 30 times a second while the client waits for changes, and at once when it has not
-/// been for that long. A non-incremental request is answered with what there is.
+/// been for that long or when the client asks for what there is.
 void VncClient::answer_requests() {
-  if (library_->region_empty(client_->requestedRegion)) {
-    return;
-  }
   const Time now = steady_clock::now();
-  if (now < next_refresh_ && !answer_now_) {
+  if (library_->region_empty(client_->requestedRegion) || now < next_refresh()) {
     return;
   }
-  if (now >= next_refresh_) {
-    next_refresh_ = now + kFrame;
-    refresh();
-    tell_extensions();
-  }
+  last_refresh_ = now;
+  refresh();
+  tell_extensions();
   answer_now_ = false;
   // An update that announces another size has no pixels: they come with the second call.
   for (int i = 0; i < 2 && alive(); ++i) {
@@ -348,7 +353,8 @@ void VncClient::send_pseudo_rectangle(std::int32_t encoding, std::uint16_t x,
   append_big_endian(message, 0, 2);  // FramebufferUpdate
   append_big_endian(message, 1, 2);  // one rectangle, of no size
   append_big_endian(message, x, 2);
-  append_big_endian(message, 0, 6);
+  append_big_endian(message, 0, 2);
+  append_big_endian(message, 0, 4);
   append_big_endian(message, static_cast<std::uint32_t>(encoding), 4);
   message.insert(message.end(), payload.begin(), payload.end());
   if (library_->write_exact(client_, reinterpret_cast<const char*>(message.data()),

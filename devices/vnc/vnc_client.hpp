@@ -57,8 +57,9 @@ class VncClient {
   bool open();
   void serve();
   [[nodiscard]] bool alive() const;
+  [[nodiscard]] Time next_refresh() const;
   [[nodiscard]] int wait_ms() const;
-  void read_handshake();
+  void read_handshake(bool hung_up);
   void read_message();
   void answer_requests();
   void refresh();
@@ -98,7 +99,7 @@ class VncClient {
   unsigned width_ = 0;
   unsigned height_ = 0;
   std::uint64_t seen_ = 0;  ///< Surface generation
-  Time next_refresh_;
+  Time last_refresh_;
   bool answer_now_ = false;  ///< a non-incremental request waits
 
   KeyTranslator keys_;
