@@ -180,15 +180,15 @@ class Machine(Client):
         offered = subprocess.run([self.program, "-accel", "help"], capture_output=True, text=True, timeout=TIMEOUT,
                                  check=True)
         arguments = [self.program, "-machine", "pc", "-m", str(memory_mib), "-nodefaults", "-vga", "std",
-                     "-display", "none", "-serial", "null", "-serial", "null", "-rtc", "base=2026-01-02T03:04:05,clock=vm",
-                     "-qtest", f"unix:{path}", "-qtest-log", "/dev/null"]
+                     "-display", "none", "-serial", "null", "-serial", "null",
+                     "-rtc", "base=2026-01-02T03:04:05,clock=vm", "-qtest", f"unix:{path}", "-qtest-log", "/dev/null"]
         if "qtest" in offered.stdout.split():
             arguments += ["-accel", "qtest"]
         else:
             self.exact_clock = False
             firmware = self.directory / "halt.bin"
-            # At the reset vector: cli; hlt; and a jump back.
-            firmware.write_bytes(bytes(0xFFF0) + b"\xfa\xf4\xeb\xfc" + bytes(12))
+            # As long as the window below 1 MiB. At the reset vector: cli; hlt; and a jump back.
+            firmware.write_bytes(bytes(0x1FFF0) + b"\xfa\xf4\xeb\xfc" + bytes(12))
             arguments += ["-accel", "tcg", "-S", "-bios", str(firmware), "-qmp",
                           f"unix:{self.directory}/qmp.sock,server=on,wait=off"]
         for index, disk in enumerate(disks):
@@ -206,7 +206,7 @@ class Machine(Client):
         if cdrom:
             drives.append(drive("cd0", 1, 0, "cdrom", cdrom))
         description = {"name": "qtest", "memory": f"{memory_mib}M", "clock": {"base": "utc"}, "drives": drives,
-                       "display": {"vga": "std", "vram": "16M"}, "serial": [{"backend": "none"}, {"backend": "none"}]}
+                       "display": {"vga": "std", "vram": "16M"}, "serial": 2 * [{"backend": "none"}]}
         file = self.directory / "machine.json"
         file.write_text(json.dumps(description, indent=2))
         return [self.program, "run", str(file), "--accel", "qtest", "--qtest", f"unix:{path}"]
@@ -236,6 +236,7 @@ class Machine(Client):
         if self.exact_clock:
             return super().clock_step(nanoseconds)
         self._qmp.run_for((nanoseconds or 0) / 1e9)
+        self.endianness()  # takes in what the lines did meanwhile
         return None
 
     def wait(self, condition, what):
