@@ -227,7 +227,7 @@ def check_headers(tree):
         if name.startswith(CHIP_FOLDERS) and CHIP_CLASS.search(text):
             for word in CHIP_WORDS:
                 if word not in comment.lower():
-                    tree.report(name, 1, "chip-header", f'the opening comment of a chip says "{word.capitalize()}: ..."')
+                    tree.report(name, 1, "chip-header", f'the opening comment must say "{word.capitalize()}: ..."')
 
 
 def run_all(jobs):
@@ -311,7 +311,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default=Path(__file__).resolve().parents[2], help="the source folder")
     parser.add_argument("--build", help="the build folder; what passed is remembered there")
-    parser.add_argument("--compiler", help="compiler command for the check of headers; without it that check is left out")
+    parser.add_argument("--compiler", help="compiler command; without it headers are not compiled alone")
     options = parser.parse_args()
     tree, findings = check(options.root, options.build, options.compiler)
     for name, line, rule, what in findings:

@@ -48,7 +48,8 @@ class CheckStyleTest(unittest.TestCase):
         self.assertEqual(self.rules(), [("base/a.cpp", 1, "include-path"), ("base/a.cpp", 2, "include-path")])
 
     def test_library_outside_its_home_is_found(self):
-        for name, header in (("vmm/a.cpp", "linux/kvm.h"), ("block/b.cpp", "liburing.h"), ("devices/c.cpp", "rfb/rfb.h")):
+        homeless = (("vmm/a.cpp", "linux/kvm.h"), ("block/b.cpp", "liburing.h"), ("devices/c.cpp", "rfb/rfb.h"))
+        for name, header in homeless:
             self.put(name, f"#include <{header}>\n")
         self.assertEqual([rule for _, _, rule in self.rules()], ["library-home"] * 3)
 
