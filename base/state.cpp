@@ -8,6 +8,13 @@ void append_u32(StateBytes& out, std::size_t value) {
   store_le<std::uint32_t>(&out[at], static_cast<std::uint32_t>(value));
 }
 
+void append_field(StateBytes& out, std::string_view name, const StateBytes& payload) {
+  out.push_back(static_cast<std::uint8_t>(name.size()));
+  out.insert(out.end(), name.begin(), name.end());
+  append_u32(out, payload.size());
+  out.insert(out.end(), payload.begin(), payload.end());
+}
+
 std::unexpected<Error> wrong_size() { return fail(ErrorCode::kCorrupt, "saved state has the wrong size"); }
 
 Result<std::uint32_t> take_u32(std::span<const std::uint8_t>& bytes) {

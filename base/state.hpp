@@ -57,6 +57,7 @@ template <typename T>
 struct IsVector<std::vector<T>> : std::true_type {};
 
 void append_u32(StateBytes& out, std::size_t value);
+void append_field(StateBytes& out, std::string_view name, const StateBytes& payload);
 
 template <Scalar T>
 auto to_integer(T value) {
@@ -93,12 +94,9 @@ void encode(StateBytes& out, const T& value) {
   } else {
     static_assert(Structure<T>, "a state field is an integer, enum, string, array, vector or a struct with fields()");
     T::fields(value, [&](std::string_view name, const auto& field) {
-      out.push_back(static_cast<std::uint8_t>(name.size()));
-      out.insert(out.end(), name.begin(), name.end());
       StateBytes payload;
       encode(payload, field);
-      append_u32(out, payload.size());
-      out.insert(out.end(), payload.begin(), payload.end());
+      append_field(out, name, payload);
     });
   }
 }

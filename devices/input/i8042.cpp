@@ -58,7 +58,8 @@ constexpr std::uint8_t kOutputPortRun = 0x01;  // low resets the processor
 constexpr std::uint8_t kOutputPortA20 = 0x02;
 constexpr std::uint8_t kOutputPortKeyboardFull = 0x10;
 constexpr std::uint8_t kOutputPortMouseFull = 0x20;
-constexpr std::uint8_t kOutputPortStored = 0xCC;
+constexpr std::uint8_t kOutputPortStored = 0xFC;
+constexpr std::uint8_t kOutputPortAtReset = 0xCC;
 
 constexpr std::uint8_t kBreakPrefix = 0xF0;  // of scan code set 2
 
@@ -72,6 +73,7 @@ I8042::I8042(IrqLine keyboard_irq, IrqLine mouse_irq, Ps2Device& keyboard, Ps2De
       mouse_(mouse),
       system_(system) {
   state_.ram[0] = kModeAtReset;
+  state_.output_port = kOutputPortAtReset;
   keyboard_.on_byte([this] { refill(); });
   mouse_.on_byte([this] { refill(); });
 }
@@ -251,6 +253,8 @@ void I8042::offer_keyboard_byte() {
 void I8042::offer(std::uint8_t byte, bool from_mouse) {
   state_.output = byte;
   state_.full = true;
+  state_.output_port &=
+      static_cast<std::uint8_t>(~(kOutputPortKeyboardFull | kOutputPortMouseFull));  // now follow it
   state_.from_mouse = from_mouse;
   update_irqs();
 }
@@ -264,6 +268,7 @@ void I8042::update_irqs() {
 void I8042::reset() {
   state_ = {};
   state_.ram[0] = kModeAtReset;
+  state_.output_port = kOutputPortAtReset;
   update_irqs();
 }
 

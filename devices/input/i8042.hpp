@@ -43,7 +43,7 @@ class I8042 final : public Device, public IoHandler {
     std::uint8_t command = 0;            ///< the command whose argument is awaited, or 0
     bool last_write_was_command = true;  ///< status bit 3
     bool self_tested = false;            ///< status bit 2
-    std::uint8_t output_port = 0;        ///< as written, without A20 and the interrupt lines
+    std::uint8_t output_port = 0;        ///< as written, without reset and A20
     std::uint8_t output = 0;             ///< the output buffer; its last byte can be read again
     bool full = false;                   ///< status bit 0
     bool from_mouse = false;             ///< `output` counts as the mouse's: status bit 5, IRQ 12

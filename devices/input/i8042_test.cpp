@@ -186,11 +186,13 @@ TEST_CASE_METHOD(Fixture, "i8042_answer_waits_for_the_byte_in_the_buffer", "[i80
 
 TEST_CASE_METHOD(Fixture, "i8042_output_port_moves_a20_and_resets", "[i8042]") {
   command(0xD0);
-  REQUIRE(drain() == Bytes{0x03});
+  REQUIRE(drain() == Bytes{0xCF});
   command(0xD1, 0xDD);
   REQUIRE_FALSE(system.gate);
   command(0xD0);
-  REQUIRE(drain() == Bytes{0xCD});
+  REQUIRE(drain() == Bytes{0xDD});
+  command(0xD0);
+  REQUIRE(drain() == Bytes{0xCD});  // bits 4 and 5 follow the output buffer again
   command(0xD1, 0xDF);
   REQUIRE(system.gate);
   command(0xDD);

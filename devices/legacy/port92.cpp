@@ -25,14 +25,14 @@ void Port92::write(std::uint64_t /*offset*/, unsigned /*width*/, std::uint64_t v
 }
 
 void Port92::set_a20(bool enabled) {
-  const bool changed = enabled != a20();
-  state_.value = static_cast<std::uint8_t>((state_.value & ~kA20) | (enabled ? kA20 : 0));
+  const bool changed = enabled != state_.a20;
+  state_.a20 = enabled;
   if (changed && on_a20_) {
     on_a20_(enabled);
   }
 }
 
-bool Port92::a20() const { return (state_.value & kA20) != 0; }
+bool Port92::a20() const { return state_.a20; }
 
 void Port92::request_reset() {
   if (on_reset_) {
@@ -50,7 +50,7 @@ Result<void> Port92::load(const StateReader& reader) {
   if (auto done = reader.get(loaded); !done) {
     return done;
   }
-  set_a20((loaded.value & kA20) != 0);
+  set_a20(loaded.a20);
   state_ = loaded;
   return {};
 }

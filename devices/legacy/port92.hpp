@@ -1,9 +1,9 @@
 // System control port A.
 //
-// Models:   the A20 gate (bit 1), fast reset (a rising bit 0); the other bits are stored. It holds the
-// machine's one A20 gate,
-//           which the keyboard controller moves through SystemControl: the last writer wins and both read the
-//           same.
+// Models:   the A20 gate (bit 1), fast reset (a rising bit 0); all bits read as written here. It holds the
+// machine's
+//           one A20 gate, open at reset, which the keyboard controller moves through SystemControl: the last
+//           writer wins.
 // Missing:  the password lock and the hard disk lights (bits 3, 6 and 7 are stored).
 // Source:   Intel 82371SB (PIIX3), section 2.5.7 "Port 92 register"; IBM PS/2 Hardware Technical Reference.
 #pragma once
@@ -37,9 +37,13 @@ class Port92 final : public Device, public IoHandler, public SystemControl {
 
  private:
   struct State {
-    std::uint8_t value = 0x02;  ///< A20 open
+    std::uint8_t value = 0;
+    bool a20 = true;
     bool operator==(const State&) const = default;
-    static void fields(auto& self, auto&& visit) { visit("value", self.value); }
+    static void fields(auto& self, auto&& visit) {
+      visit("value", self.value);
+      visit("a20", self.a20);
+    }
   };
 
   std::function<void()> on_reset_;

@@ -40,11 +40,14 @@ TEST_CASE("port92_fast_reset_wants_a_rising_bit", "[port92]") {
 TEST_CASE("port92_a20_is_open_at_reset_and_reports_changes", "[port92]") {
   std::vector<bool> heard;
   Port92 port({}, [&](bool enabled) { heard.push_back(enabled); });
-  REQUIRE(port.read(0, 1) == 0x02);
-  port.write(0, 1, 0x00);
+  REQUIRE(port.a20());
+  REQUIRE(port.read(0, 1) == 0x00);
+  port.write(0, 1, 0x02);
   port.write(0, 1, 0x08);
+  REQUIRE_FALSE(port.a20());
   port.set_a20(true);
-  REQUIRE(port.read(0, 1) == 0x0A);
+  REQUIRE(port.a20());
+  REQUIRE(port.read(0, 1) == 0x08);
   REQUIRE(heard == std::vector<bool>{false, true});
 }
 

@@ -222,3 +222,17 @@ TEST_CASE("rtc_lost_ticks_of_a_long_absence_are_forgiven", "[rtc]") {
   machine.get(0x0C);
   REQUIRE(machine.count_ticks(100 * kNanosecondsPerSecond) == 6400 + 640);
 }
+
+TEST_CASE("rtc_discarding_clock_drops_ticks_a_saved_one_owed", "[rtc]") {
+  Machine owing(RtcMc146818::LostTicks::kReinject);
+  owing.put(0x0A, 0x2A);
+  owing.put(0x0B, kBinary24 | kPie);
+  owing.step(kNanosecondsPerSecond);
+  owing.get(0x0C);
+  StateWriter saved;
+  owing.rtc.save(saved);
+  Machine machine;
+  machine.clock.set(owing.clock.now());
+  REQUIRE(machine.rtc.load(StateReader(saved.bytes())).has_value());
+  REQUIRE(machine.count_ticks(kNanosecondsPerSecond) == 64);
+}

@@ -500,6 +500,9 @@ Result<void> RtcMc146818::load(const StateReader& reader) {
   state_.ram[kA] &= 0x7F;
   state_.ram[kC] &= kInterrupts;
   state_.ram[kD] = kDVrt;
+  if (config_.lost_ticks == LostTicks::kDiscard) {
+    state_.lost_ticks = 0;  // saved by a clock that kept them
+  }
   settle();
   update_irq();
   return {};
