@@ -32,9 +32,10 @@ struct LoaderZones {
   MemoryRange high;  ///< below 4 GiB, reported as reserved
   MemoryRange low;   ///< within 0xE0000..0xFFFFF, where the RSDP is looked for
 };
-/// Carries out a table loader script as SeaBIOS would, and writes the result: allocation, pointers, checksums. The
-/// script may be hostile.
-[[nodiscard]] Result<void> run_table_loader(const std::vector<std::uint8_t>& script, std::vector<LoaderFile> files,
-                                            const LoaderZones& zones, RamWriter& ram);
+/// Carries out a table loader script as SeaBIOS would, and writes the result: allocation, pointers,
+/// checksums. The script may be hostile.
+[[nodiscard]] Result<void> run_table_loader(const std::vector<std::uint8_t>& script,
+                                            std::vector<LoaderFile> files, const LoaderZones& zones,
+                                            RamWriter& ram);
 
 }  // namespace whistler

@@ -18,9 +18,12 @@ struct FirmwareItem {
   bool writable = false;
 };
 
-/// The items of a machine that boots by SeaBIOS: memory map, CPUs, boot order, SMBIOS and, when facts.acpi, the ACPI
-/// tables with their loader script. kInvalid names the fact that is out of range.
+/// The items of a machine that boots by SeaBIOS: memory map, CPUs, boot order, SMBIOS and, when facts.acpi,
+/// the ACPI tables with their loader script. kInvalid names the fact that is out of range.
 [[nodiscard]] Result<std::vector<FirmwareItem>> make_firmware_items(const MachineFacts& facts);
+
+/// kInvalid names the fact that is out of range.
+[[nodiscard]] Result<void> check_facts(const MachineFacts& facts);
 
 /// A row of the memory map given to an operating system.
 struct E820Entry {

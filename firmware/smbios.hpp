@@ -11,7 +11,8 @@
 namespace whistler {
 
 struct SmbiosFiles {
-  std::vector<std::uint8_t> anchor;  ///< "etc/smbios/smbios-anchor": entry point, address and checksums left to SeaBIOS
+  std::vector<std::uint8_t>
+      anchor;  ///< "etc/smbios/smbios-anchor": entry point, address and checksums left to SeaBIOS
   std::vector<std::uint8_t> tables;  ///< "etc/smbios/smbios-tables"
 };
 [[nodiscard]] SmbiosFiles make_smbios_files(const MachineFacts& facts);
