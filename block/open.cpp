@@ -1,38 +1,174 @@
 #include "block/open.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
 #include "block/write_policy.hpp"
 
 namespace whistler {
 
-Task<Result<std::unique_ptr<BlockDevice>>> open_image_task(Ring& ring, OpenOptions options) {
-  if (options.format != "raw") {
+namespace {
+
+using Device = std::unique_ptr<BlockDevice>;
+
+/// The files of a chain, from the top down, to see when one comes twice.
+struct Chain {
+  struct Link {
+    dev_t device;
+    ino_t inode;
+  };
+  std::vector<Link> links;
+
+  Result<void> enter(const std::string& path) {
+    struct stat status{};
+    if (::stat(path.c_str(), &status) != 0) {
+      return {};  // opening it says why
+    }
+    const bool seen = std::any_of(links.begin(), links.end(), [&](const Link& link) {
+      return link.device == status.st_dev && link.inode == status.st_ino;
+    });
+    if (seen) {
+      return fail(ErrorCode::kInvalid,
+                  fmt::format("{}: is its own backing file, directly or by way of others", path));
+    }
+    links.push_back({status.st_dev, status.st_ino});
+    return {};
+  }
+};
+
+/// A file name as an image stores it, seen from the directory of that image.
+Result<std::string> resolve(const std::string& image, std::string name) {
+  if (name.starts_with("file:")) {
+    name.erase(0, 5);
+  } else if (const auto colon = name.find(':'); colon != std::string::npos && name.find('/') > colon) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("{}: refers to '{}', which is not a file name", image, name));
+  }
+  const std::filesystem::path path(name);
+  return path.is_absolute() ? name : (std::filesystem::path(image).parent_path() / path).string();
+}
+
+FileOptions file_options(const OpenOptions& options, const std::string& path) {
+  return {.path = path,
+          .read_only = options.read_only,
+          .cache = options.cache,
+          .lock = options.lock,
+          .force_share = options.force_share,
+          .inline_writes = options.inline_writes};
+}
+
+Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain);
+
+Task<Result<Device>> open_backing(Ring& ring, OpenOptions options, const qcow2::Header& header,
+                                  Chain& chain) {
+  auto path = resolve(options.path, *header.backing_file);
+  if (!path) {
+    co_return std::unexpected(path.error());
+  }
+  auto format = header.backing_format().value_or(options.backing_format);
+  if (format.empty()) {
+    co_return fail(ErrorCode::kInvalid, fmt::format("{}: names the backing file '{}' but not its format, "
+                                                    "which is never guessed: give the backing format, or "
+                                                    "store it with rebase -u -F",
+                                                    options.path, *header.backing_file));
+  }
+  auto below = options;
+  below.path = *path;
+  below.format = format;
+  below.read_only = true;
+  auto device = co_await open_layer(ring, below, chain);
+  if (!device) {
+    co_return std::unexpected(device.error().within(fmt::format("backing file of {}", options.path)));
+  }
+  co_return device;
+}
+
+Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device file, Chain& chain) {
+  auto opened =
+      co_await qcow2::Image::open(std::move(file), {.read_only = options.read_only,
+                                                    .metadata_cache_bytes = options.metadata_cache_bytes,
+                                                    .discard = options.discard});
+  if (!opened) {
+    co_return std::unexpected(opened.error());
+  }
+  auto image = std::move(*opened);
+  const auto& header = image->header();
+  const bool needs_data_file = header.geometry().external_data;
+  if (!options.allow_backing && ((header.backing_file && !options.ignore_backing) || needs_data_file)) {
+    co_return fail(ErrorCode::kPermission,
+                   fmt::format("{}: refers to the file '{}', which is not allowed here", options.path,
+                               header.backing_file ? *header.backing_file : header.data_file().value_or("")));
+  }
+  if (needs_data_file) {
+    const auto stored = header.data_file();
+    if (!stored) {
+      co_return fail(ErrorCode::kInvalid,
+                     fmt::format("{}: keeps its data in another file, but does not name it", options.path));
+    }
+    auto path = resolve(options.path, *stored);
+    if (!path) {
+      co_return std::unexpected(path.error());
+    }
+    auto data_file = FileDevice::open(ring, file_options(options, *path));
+    if (!data_file) {
+      co_return std::unexpected(data_file.error().within(fmt::format("data file of {}", options.path)));
+    }
+    image->set_data_file(std::move(*data_file));
+  }
+  if (header.backing_file && !options.ignore_backing) {
+    auto backing = co_await open_backing(ring, options, header, chain);
+    if (!backing) {
+      co_return std::unexpected(backing.error());
+    }
+    image->set_backing(std::move(*backing));
+  }
+  auto prepared = co_await image->prepare();
+  if (!prepared) {
+    co_return std::unexpected(prepared.error());
+  }
+  co_return Device(std::move(image));
+}
+
+Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
+  if (options.format != "raw" && options.format != "qcow2") {
     co_return fail(
         ErrorCode::kInvalid,
         fmt::format("{}: format '{}' is not one of raw, qcow2; it is never guessed, so it must be given",
                     options.path, options.format));
   }
-  const FileOptions file_options{.path = options.path,
-                                 .read_only = options.read_only,
-                                 .cache = options.cache,
-                                 .lock = options.lock,
-                                 .force_share = options.force_share,
-                                 .inline_writes = options.inline_writes};
-  auto file = FileDevice::open(ring, file_options);
+  if (auto ok = chain.enter(options.path); !ok) {
+    co_return std::unexpected(ok.error());
+  }
+  auto file = FileDevice::open(ring, file_options(options, options.path));
   if (!file) {
     co_return std::unexpected(file.error());
   }
-  std::unique_ptr<BlockDevice> image = std::make_unique<RawDevice>(std::move(*file));
-  if (is_writethrough(options.cache) || options.detect_zeroes != DetectZeroes::kOff) {
-    image = std::make_unique<WritePolicy>(std::move(image), is_writethrough(options.cache),
-                                          options.detect_zeroes);
+  if (options.format == "raw") {
+    co_return std::make_unique<RawDevice>(std::move(*file));
+  }
+  auto image = co_await open_qcow2(ring, options, std::move(*file), chain);
+  co_return image;
+}
+
+}  // namespace
+
+Task<Result<Device>> open_image_task(Ring& ring, OpenOptions options) {
+  Chain chain;
+  auto image = co_await open_layer(ring, options, chain);
+  if (image && (is_writethrough(options.cache) || options.detect_zeroes != DetectZeroes::kOff)) {
+    co_return std::make_unique<WritePolicy>(std::move(*image), is_writethrough(options.cache),
+                                            options.detect_zeroes);
   }
   co_return image;
 }
 
-Result<std::unique_ptr<BlockDevice>> open_image(Ring& ring, const OpenOptions& options) {
+Result<Device> open_image(Ring& ring, const OpenOptions& options) {
   return sync_wait(ring, open_image_task(ring, options));
 }
 

@@ -1,0 +1,365 @@
+#include "block/qcow2/header.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string_view>
+
+namespace whistler::qcow2 {
+
+namespace {
+
+struct Feature {
+  std::uint8_t type;  ///< 0 incompatible, 1 compatible, 2 autoclear
+  std::uint8_t bit;
+  std::string_view name;
+};
+
+constexpr std::array<Feature, 8> kFeatures = {{
+    {0, 0, "dirty bit"},
+    {0, 1, "corrupt bit"},
+    {0, 2, "external data file"},
+    {0, 3, "compression type"},
+    {0, 4, "extended L2 entries"},
+    {1, 0, "lazy refcounts"},
+    {2, 0, "bitmaps"},
+    {2, 1, "raw external data"},
+}};
+constexpr std::size_t kFeatureBytes = 48;
+
+/// The names of the incompatible features this engine does not know, as the image itself names them.
+std::string name_unknown_features(std::uint64_t unknown, const Header& header) {
+  std::string names;
+  const Extension* table = header.find_extension(kFeatureNamesExtension);
+  for (unsigned bit = 0; bit < 64; ++bit) {
+    if ((unknown >> bit & 1) == 0) {
+      continue;
+    }
+    std::string name = fmt::format("bit {}", bit);
+    for (std::size_t at = 0; table != nullptr && at + kFeatureBytes <= table->data.size();
+         at += kFeatureBytes) {
+      const std::uint8_t* entry = table->data.data() + at;
+      if (entry[0] == 0 && entry[1] == bit) {
+        const auto* text = reinterpret_cast<const char*>(entry + 2);
+        name = fmt::format("{} (bit {})", std::string(text, ::strnlen(text, kFeatureBytes - 2)), bit);
+      }
+    }
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  // A name comes from the image: nothing in it may disturb a terminal.
+  std::replace_if(names.begin(), names.end(), [](char c) { return c < ' ' || c == 0x7f; }, '?');
+  return names;
+}
+
+class Checker {
+ public:
+  Checker(std::uint64_t file_size, const std::string& name) : file_size_(file_size), name_(name) {}
+
+  template <typename... Args>
+  [[nodiscard]] std::unexpected<Error> corrupt(fmt::format_string<Args...> format, Args&&... args) const {
+    return fail(ErrorCode::kCorrupt,
+                name_ + ": qcow2 header: " + fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  /// Whether a table of `bytes` bytes at `offset` is aligned and inside the file.
+  [[nodiscard]] Result<void> table(std::string_view what, std::uint64_t offset, std::uint64_t bytes,
+                                   const Geometry& geometry) const {
+    if (geometry.in_cluster(offset) != 0) {
+      return corrupt("the {} at offset {:#x} is not at a cluster boundary", what, offset);
+    }
+    if (offset == 0) {
+      return corrupt("the {} is at offset 0, where the header is", what);
+    }
+    if (offset > file_size_ || bytes > file_size_ - offset) {
+      return corrupt("the {} ({} bytes at offset {:#x}) reaches beyond the end of the file ({} bytes)", what,
+                     bytes, offset, file_size_);
+    }
+    return {};
+  }
+
+ private:
+  std::uint64_t file_size_;
+  const std::string& name_;
+};
+
+Result<void> parse_extensions(std::span<const std::uint8_t> area, std::size_t start, Header& header,
+                              const Checker& check) {
+  std::size_t at = start;
+  while (at + 8 <= area.size()) {
+    const auto type = load_be<std::uint32_t>(&area[at]);
+    const std::size_t length = load_be<std::uint32_t>(&area[at + 4]);
+    if (type == kEndOfExtensions) {
+      return {};
+    }
+    at += 8;
+    if (length > area.size() - at) {
+      return check.corrupt(
+          "the extension {:#010x} at offset {:#x} has {} bytes, more than the header area holds", type,
+          at - 8, length);
+    }
+    const auto data = area.subspan(at, length);
+    header.extensions.push_back({type, {data.begin(), data.end()}});
+    at += static_cast<std::size_t>(align_up(length, 8));
+  }
+  return {};
+}
+
+Result<void> check_tables(const Header& header, const Checker& check) {
+  const auto geometry = header.geometry();
+  const std::uint64_t l1_bytes = std::uint64_t{header.l1_size} * 8;
+  if (l1_bytes > kMaxL1Bytes) {
+    return check.corrupt("the L1 table has {} entries, more than the allowed {}", header.l1_size,
+                         kMaxL1Bytes / 8);
+  }
+  if (geometry.l1_entries_for(header.size) > header.l1_size) {
+    return check.corrupt("the L1 table has {} entries, too few for a disk of {} bytes", header.l1_size,
+                         header.size);
+  }
+  if (header.l1_size != 0) {
+    if (auto ok = check.table("L1 table", header.l1_table_offset, l1_bytes, geometry); !ok) {
+      return ok;
+    }
+  }
+  if (header.refcount_table_clusters == 0) {
+    return check.corrupt("there is no refcount table");
+  }
+  const std::uint64_t table_bytes = std::uint64_t{header.refcount_table_clusters} << header.cluster_bits;
+  if (table_bytes > kMaxRefcountTableBytes) {
+    return check.corrupt("the refcount table has {} bytes, more than the allowed {}", table_bytes,
+                         kMaxRefcountTableBytes);
+  }
+  if (auto ok = check.table("refcount table", header.refcount_table_offset, table_bytes, geometry); !ok) {
+    return ok;
+  }
+  if (header.nb_snapshots > kMaxSnapshots) {
+    return check.corrupt("{} snapshots are more than the allowed {}", header.nb_snapshots, kMaxSnapshots);
+  }
+  if (header.nb_snapshots != 0) {
+    return check.table("snapshot table", header.snapshots_offset,
+                       std::uint64_t{header.nb_snapshots} * sizeof(DiskSnapshot), geometry);
+  }
+  return {};
+}
+
+Result<void> check_features(const Header& header, const std::string& name, const Checker& check) {
+  if (const auto unknown = header.incompatible & ~std::uint64_t{kKnownIncompatible}; unknown != 0) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("{}: the image needs qcow2 features this program does not have: {}", name,
+                            name_unknown_features(unknown, header)));
+  }
+  if (header.refcount_order > kMaxRefcountOrder) {
+    return check.corrupt("the refcount order {} is more than the allowed {}", header.refcount_order,
+                         kMaxRefcountOrder);
+  }
+  if ((header.incompatible & kExtendedL2) != 0 && header.cluster_bits < kMinExtendedL2ClusterBits) {
+    return check.corrupt("extended L2 entries need clusters of at least 16384 bytes, not {}",
+                         1U << header.cluster_bits);
+  }
+  if (static_cast<unsigned>(header.compression) > static_cast<unsigned>(Compression::kZstd)) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("{}: the compression type {} is neither 0 (zlib) nor 1 (zstd)", name,
+                            static_cast<unsigned>(header.compression)));
+  }
+  if ((header.compression != Compression::kZlib) != ((header.incompatible & kCompressionType) != 0)) {
+    return check.corrupt("the compression type {} and its feature bit contradict each other",
+                         static_cast<unsigned>(header.compression));
+  }
+  if (header.crypt_method > 2) {
+    return check.corrupt("the encryption method {} is unknown", header.crypt_method);
+  }
+  if (header.crypt_method != 0) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("{}: the image is encrypted ({}), which this program cannot read", name,
+                            header.crypt_method == 1 ? "AES" : "LUKS"));
+  }
+  return {};
+}
+
+}  // namespace
+
+const Extension* Header::find_extension(std::uint32_t type) const {
+  const auto found =
+      std::find_if(extensions.begin(), extensions.end(), [=](const Extension& e) { return e.type == type; });
+  return found == extensions.end() ? nullptr : &*found;
+}
+
+std::optional<std::string> Header::extension_text(std::uint32_t type) const {
+  const Extension* found = find_extension(type);
+  if (found == nullptr) {
+    return std::nullopt;
+  }
+  return std::string(found->data.begin(), found->data.end());
+}
+
+void Header::set_extension_text(std::uint32_t type, const std::string& text) {
+  std::erase_if(extensions, [=](const Extension& e) { return e.type == type; });
+  if (!text.empty()) {
+    extensions.push_back({type, {text.begin(), text.end()}});
+  }
+}
+
+Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t file_size,
+                            const std::string& name) {
+  const Checker check(file_size, name);
+  DiskHeader disk;
+  if (!bytes.empty()) {
+    std::memcpy(&disk, bytes.data(), std::min(bytes.size(), sizeof disk));
+  }
+  if (bytes.size() < 8 || disk.magic != kMagic) {
+    return fail(ErrorCode::kInvalid,
+                fmt::format("{}: is not a qcow2 image (it does not begin with 'QFI\\xfb')", name));
+  }
+  if (disk.version != 2 && disk.version != 3) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("{}: qcow2 version {} is neither 2 nor 3", name, std::uint32_t{disk.version}));
+  }
+  Header header;
+  header.version = disk.version;
+  if (bytes.size() < (header.version == 2 ? kHeaderV2Bytes : kHeaderV3Bytes)) {
+    return check.corrupt("the file ends within it, after {} bytes", bytes.size());
+  }
+  header.cluster_bits = disk.cluster_bits;
+  if (header.cluster_bits < kMinClusterBits || header.cluster_bits > kMaxClusterBits) {
+    return check.corrupt("cluster bits {} are not between {} and {}", header.cluster_bits, kMinClusterBits,
+                         kMaxClusterBits);
+  }
+  header.size = disk.size;
+  header.l1_size = disk.l1_size;
+  header.l1_table_offset = disk.l1_table_offset;
+  header.refcount_table_offset = disk.refcount_table_offset;
+  header.refcount_table_clusters = disk.refcount_table_clusters;
+  header.nb_snapshots = disk.nb_snapshots;
+  header.snapshots_offset = disk.snapshots_offset;
+  header.crypt_method = disk.crypt_method;
+  header.header_length = kHeaderV2Bytes;
+  const auto cluster_size = std::size_t{1} << header.cluster_bits;
+  const auto area = bytes.first(std::min(bytes.size(), cluster_size));
+  if (header.version >= 3) {
+    header.incompatible = disk.incompatible_features;
+    header.compatible = disk.compatible_features;
+    header.autoclear = disk.autoclear_features;
+    header.refcount_order = disk.refcount_order;
+    header.header_length = disk.header_length;
+    if (header.header_length < kHeaderV3Bytes || header.header_length > area.size() ||
+        header.header_length % 8 != 0) {
+      return check.corrupt("the header length {} is not a multiple of 8 between {} and the cluster size",
+                           header.header_length, kHeaderV3Bytes);
+    }
+    if (header.header_length > kHeaderV3Bytes) {
+      header.compression = static_cast<Compression>(disk.compression_type);
+    }
+  }
+  const std::uint64_t backing_at = disk.backing_file_offset;
+  const std::uint32_t backing_length = disk.backing_file_size;
+  if (backing_at != 0) {
+    if (backing_length > kMaxBackingNameBytes || backing_at < header.header_length ||
+        backing_at > area.size() || backing_length > area.size() - backing_at) {
+      return check.corrupt(
+          "the backing file name ({} bytes at offset {:#x}) is not inside the first cluster, or longer than "
+          "{} bytes",
+          backing_length, backing_at, kMaxBackingNameBytes);
+    }
+    header.backing_file.emplace(reinterpret_cast<const char*>(bytes.data()) + backing_at, backing_length);
+    if (header.backing_file->find('\0') != std::string::npos) {
+      return check.corrupt("the backing file name at offset {:#x} contains a zero byte", backing_at);
+    }
+    header.backing_name_offset = backing_at;
+    if (header.backing_file->empty()) {
+      header.backing_file.reset();
+    }
+  }
+  const auto extensions_end = backing_at != 0 ? static_cast<std::size_t>(backing_at) : area.size();
+  if (auto ok = parse_extensions(area.first(extensions_end), header.header_length, header, check); !ok) {
+    return std::unexpected(ok.error());
+  }
+  if (auto ok = check_features(header, name, check); !ok) {
+    return std::unexpected(ok.error());
+  }
+  if (auto ok = check_tables(header, check); !ok) {
+    return std::unexpected(ok.error());
+  }
+  return header;
+}
+
+namespace {
+
+/// Bytes of the extensions with their end mark.
+std::size_t extensions_bytes(const Header& header) {
+  std::size_t bytes = 8;
+  for (const auto& extension : header.extensions) {
+    bytes += 8 + static_cast<std::size_t>(align_up(extension.data.size(), 8));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+DiskHeader encode_fields(const Header& header) {
+  DiskHeader disk;
+  disk.magic = kMagic;
+  disk.version = header.version;
+  if (header.backing_file) {
+    disk.backing_file_offset = header.backing_name_offset;
+    disk.backing_file_size = static_cast<std::uint32_t>(header.backing_file->size());
+  }
+  disk.cluster_bits = header.cluster_bits;
+  disk.size = header.size;
+  disk.crypt_method = header.crypt_method;
+  disk.l1_size = header.l1_size;
+  disk.l1_table_offset = header.l1_table_offset;
+  disk.refcount_table_offset = header.refcount_table_offset;
+  disk.refcount_table_clusters = header.refcount_table_clusters;
+  disk.nb_snapshots = header.nb_snapshots;
+  disk.snapshots_offset = header.snapshots_offset;
+  disk.incompatible_features = header.incompatible;
+  disk.compatible_features = header.compatible;
+  disk.autoclear_features = header.autoclear;
+  disk.refcount_order = header.refcount_order;
+  disk.header_length = header.header_length;
+  disk.compression_type = static_cast<std::uint8_t>(header.compression);
+  return disk;
+}
+
+Result<std::vector<std::uint8_t>> encode_header(Header& header) {
+  header.backing_name_offset = header.backing_file ? header.header_length + extensions_bytes(header) : 0;
+  const auto fields = encode_fields(header);
+  const auto name_bytes = header.backing_file ? header.backing_file->size() : 0;
+  const auto bytes = header.header_length + extensions_bytes(header) + name_bytes;
+  if (bytes > (std::size_t{1} << header.cluster_bits) || name_bytes > kMaxBackingNameBytes) {
+    return fail(ErrorCode::kInvalid,
+                "the backing file name and the header extensions do not fit into the first cluster");
+  }
+  std::vector<std::uint8_t> out(bytes);
+  std::memcpy(out.data(), &fields, std::min<std::size_t>(sizeof fields, header.header_length));
+  std::size_t at = header.header_length;
+  for (const auto& extension : header.extensions) {
+    store_be<std::uint32_t>(&out[at], extension.type);
+    store_be<std::uint32_t>(&out[at + 4], static_cast<std::uint32_t>(extension.data.size()));
+    std::copy(extension.data.begin(), extension.data.end(),
+              out.begin() + static_cast<std::ptrdiff_t>(at + 8));
+    at += 8 + static_cast<std::size_t>(align_up(extension.data.size(), 8));
+  }
+  at += 8;  // the end mark is zeroes
+  if (header.backing_file) {
+    std::copy(header.backing_file->begin(), header.backing_file->end(),
+              out.begin() + static_cast<std::ptrdiff_t>(at));
+  }
+  return out;
+}
+
+Extension feature_names() {
+  Extension table{kFeatureNamesExtension, std::vector<std::uint8_t>(kFeatures.size() * kFeatureBytes)};
+  std::size_t at = 0;
+  for (const auto& feature : kFeatures) {
+    table.data[at] = feature.type;
+    table.data[at + 1] = feature.bit;
+    std::copy(feature.name.begin(), feature.name.end(),
+              table.data.begin() + static_cast<std::ptrdiff_t>(at + 2));
+    at += kFeatureBytes;
+  }
+  return table;
+}
+
+}  // namespace whistler::qcow2

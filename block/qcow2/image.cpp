@@ -1,0 +1,164 @@
+#include "block/qcow2/image.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "block/qcow2/check.hpp"
+
+namespace whistler::qcow2 {
+
+namespace {
+constexpr std::uint32_t kSliceBytes = 4096;
+constexpr std::uint64_t kRefcountCacheBytes = 1024 * 1024;
+constexpr std::uint64_t kMinCacheBytes = 64 * 1024;
+}  // namespace
+
+std::unexpected<Error> Image::corrupt(const std::string& reason) const {
+  return fail(ErrorCode::kCorrupt, fmt::format("{}: qcow2 {}", name(), reason));
+}
+
+Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> file, ImageOptions options) {
+  auto image = std::unique_ptr<Image>(new Image(std::move(file), options));
+  BlockDevice& device = *image->file_;
+  // Most headers fit into 4 KiB; only a long one needs its whole cluster.
+  std::vector<std::uint8_t> bytes(
+      static_cast<std::size_t>(std::min<std::uint64_t>(device.size(), std::uint64_t{1} << kMaxClusterBits)));
+  const auto first_part = std::min<std::size_t>(bytes.size(), 4096);
+  iovec vec{bytes.data(), first_part};
+  auto read = co_await device.readv(0, {&vec, 1});
+  if (!read) {
+    co_return std::unexpected(read.error().within("qcow2 header"));
+  }
+  const auto cluster_bits = first_part >= 24 ? load_be<std::uint32_t>(&bytes[20]) : 0;
+  const bool long_cluster = cluster_bits > 12 && cluster_bits <= kMaxClusterBits;
+  bytes.resize(std::min(bytes.size(), long_cluster ? std::size_t{1} << cluster_bits : first_part));
+  if (bytes.size() > first_part) {
+    vec = {bytes.data() + first_part, bytes.size() - first_part};
+    read = co_await device.readv(first_part, {&vec, 1});
+    if (!read) {
+      co_return std::unexpected(read.error().within("qcow2 header"));
+    }
+  }
+  auto header = parse_header(bytes, device.size(), device.name());
+  if (!header) {
+    co_return std::unexpected(header.error());
+  }
+  image->header_ = std::move(*header);
+  image->geometry_ = image->header_.geometry();
+  if ((image->header_.incompatible & kCorruptBit) != 0 && !options.read_only && !options.for_repair) {
+    co_return fail(
+        ErrorCode::kCorrupt,
+        fmt::format("{}: the image is marked corrupt: repair it with check -r all, or open it read-only",
+                    device.name()));
+  }
+  const auto& geometry = image->geometry_;
+  const auto whole_disk = geometry.clusters_for(image->size()) * geometry.l2_entry_bytes() + kSliceBytes;
+  const auto limit = options.metadata_cache_bytes != 0 ? options.metadata_cache_bytes
+                                                       : std::min(whole_disk, kMaxAutomaticCache);
+  const auto slice_bytes =
+      std::min<std::uint32_t>(kSliceBytes, static_cast<std::uint32_t>(geometry.cluster_size()));
+  image->l2_cache_ =
+      std::make_unique<SliceCache>(device, "L2 table", slice_bytes, std::max(limit, kMinCacheBytes));
+  image->refcounts_ = std::make_unique<Refcounts>(device, image->header_, slice_bytes, kRefcountCacheBytes);
+  auto loaded = co_await image->load_l1();
+  if (!loaded) {
+    co_return std::unexpected(loaded.error());
+  }
+  co_return image;
+}
+
+Task<Result<void>> Image::load_l1() {
+  std::vector<std::uint8_t> raw(std::size_t{header_.l1_size} * 8);
+  const iovec vec{raw.data(), raw.size()};
+  auto read = co_await file_->readv(header_.l1_table_offset, {&vec, 1});
+  if (!read) {
+    co_return std::unexpected(read.error().within("qcow2 L1 table"));
+  }
+  l1_.resize(header_.l1_size);
+  for (std::size_t i = 0; i < l1_.size(); ++i) {
+    l1_[i] = load_be<std::uint64_t>(&raw[i * 8]);
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Image::prepare() {
+  if (geometry_.external_data && !data_file_) {
+    co_return fail(ErrorCode::kInvalid,
+                   fmt::format("{}: the image keeps its data in another file, which was not opened", name()));
+  }
+  if (options_.read_only) {
+    co_return Result<void>{};
+  }
+  auto done = co_await refcounts_->load();
+  if (!done) {
+    co_return done;
+  }
+  refcounts_->add_metadata(header_.l1_table_offset >> geometry_.cluster_bits,
+                           geometry_.clusters_for(l1_.size() * 8));
+  for (const auto entry : l1_) {
+    if ((entry & kOffsetMask) != 0) {
+      refcounts_->add_metadata((entry & kOffsetMask) >> geometry_.cluster_bits);
+    }
+  }
+  if ((header_.incompatible & kDirty) != 0 && !options_.for_repair) {
+    // Only refcounts may be behind; they are counted anew.
+    auto report = co_await check_image(*this, Repair::kAll);
+    if (!report) {
+      co_return std::unexpected(report.error());
+    }
+    if (report->corruptions != 0) {
+      co_return corrupt("was not closed properly, and its refcounts could not be repaired: run check -r all");
+    }
+    header_.incompatible &= ~std::uint64_t{kDirty};
+    done = co_await write_header_fields();
+    if (!done) {
+      co_return done;
+    }
+  }
+  const auto kept = header_.autoclear & kRawExternalData;
+  if (header_.autoclear != kept) {
+    header_.autoclear = kept;
+    done = co_await write_header_fields();
+  }
+  co_return done;
+}
+
+Task<Result<void>> Image::write_header_fields() {
+  auto fields = encode_fields(header_);
+  const iovec vec{&fields, std::min<std::size_t>(sizeof fields, header_.header_length)};
+  auto written = co_await file_->writev(0, {&vec, 1});
+  if (written) {
+    written = co_await file_->flush();
+  }
+  header_unsettled_ = !written.has_value();
+  co_return written;
+}
+
+Task<void> Image::mark_corrupt() {
+  if (read_only()) {
+    co_return;
+  }
+  corrupt_ = true;
+  if (header_.version >= 3) {
+    header_.incompatible |= kCorruptBit;
+    // Should this fail too, the image is still not written to any more.
+    auto written = co_await write_header_fields();
+    static_cast<void>(written);
+  }
+}
+
+Task<Result<void>> Image::close() {
+  auto result = co_await flush();
+  for (BlockDevice* device : {data_file_.get(), file_.get(), backing_.get()}) {
+    if (device != nullptr) {
+      auto closed = co_await device->close();
+      if (result) {
+        result = closed;
+      }
+    }
+  }
+  co_return result;
+}
+
+}  // namespace whistler::qcow2

@@ -1,0 +1,197 @@
+// A qcow2 image as a block device.
+//
+// Concurrency: requests run together; a RangeLock on guest clusters makes two wait for each other only where
+// they touch the same cluster and one of them changes its mapping. Allocation and moving of L2 tables are
+// short critical sections.
+//
+// Write order (see writeback.cpp for the barriers): data is written first and linked in memory when it is
+// there; a flush then makes durable 1. data, refcounts and new tables, 2. L2 and L1 entries, 3. after which
+// clusters that lost their last reference may be used again. A crash at any point leaves, at worst, clusters
+// nobody uses.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/async.hpp"
+#include "block/block_device.hpp"
+#include "block/iovec.hpp"
+#include "block/qcow2/header.hpp"
+#include "block/qcow2/refcounts.hpp"
+#include "block/qcow2/slice_cache.hpp"
+#include "block/range_lock.hpp"
+
+namespace whistler::qcow2 {
+
+struct ImageOptions {
+  bool read_only = false;
+  /// Memory for L2 slices; 0: as much as the whole disk needs, up to kMaxAutomaticCache.
+  std::uint64_t metadata_cache_bytes = 0;
+  /// Hand discarded clusters back to the host.
+  bool discard = true;
+  /// Let a read-only open pass an image marked corrupt, and a writable one too (for repair).
+  bool for_repair = false;
+};
+
+class Image final : public BlockDevice {
+ public:
+  static constexpr std::uint64_t kMaxAutomaticCache = 32 * 1024 * 1024;
+
+  /// Reads and checks the header and the L1 table. The image may be used after prepare().
+  [[nodiscard]] static Task<Result<std::unique_ptr<Image>>> open(std::unique_ptr<BlockDevice> file,
+                                                                 ImageOptions options);
+
+  [[nodiscard]] const Header& header() const { return header_; }
+  /// What unallocated clusters show; without one they are zeroes.
+  void set_backing(std::unique_ptr<BlockDevice> backing) { backing_ = std::move(backing); }
+  void set_data_file(std::unique_ptr<BlockDevice> data_file) { data_file_ = std::move(data_file); }
+  /// The last step of opening: loads what writing needs, repairs refcounts a crash left behind (dirty bit),
+  /// and clears what this program does not keep up to date (autoclear features).
+  [[nodiscard]] Task<Result<void>> prepare();
+
+  [[nodiscard]] std::uint64_t size() const override { return header_.size; }
+  [[nodiscard]] bool read_only() const override { return options_.read_only || corrupt_; }
+  [[nodiscard]] std::string name() const override { return file_->name(); }
+  [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override;
+  [[nodiscard]] Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) override;
+  [[nodiscard]] Task<Result<void>> flush() override;
+  [[nodiscard]] Task<Result<void>> discard(std::uint64_t offset, std::uint64_t bytes) override;
+  [[nodiscard]] Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t bytes,
+                                                ZeroFlags flags = {}) override;
+  [[nodiscard]] Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) override;
+  [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
+  [[nodiscard]] Task<Result<void>> close() override;
+
+  [[nodiscard]] const CacheStatistics& l2_statistics() const { return l2_cache_->statistics(); }
+
+ private:
+  friend class Checker;
+  friend class Snapshots;
+
+  /// A stretch of guest bytes with one kind of mapping, contiguous in the file if it is data.
+  struct Run {
+    Kind kind = Kind::kUnallocated;
+    std::uint64_t host = 0;  ///< kData: offset of the first byte
+    std::uint64_t bytes = 0;
+    bool copied = false;
+    std::uint64_t compressed = 0;  ///< kCompressed: the entry
+  };
+  /// A cluster one of whose references is gone from memory; counted down when it is gone from disk.
+  struct PendingFree {
+    std::uint64_t cluster = 0;
+    bool discard = false;
+  };
+  struct L1Sector {
+    std::uint64_t number = 0;
+    std::vector<std::uint8_t> bytes;
+  };
+  struct DecompressedCluster {
+    std::uint64_t entry = 0;
+    std::vector<std::uint8_t> bytes;
+  };
+
+  Image(std::unique_ptr<BlockDevice> file, ImageOptions options)
+      : file_(std::move(file)), options_(options) {}
+
+  [[nodiscard]] BlockDevice& data() { return data_file_ ? *data_file_ : *file_; }
+  [[nodiscard]] std::unexpected<Error> corrupt(const std::string& reason) const;
+  [[nodiscard]] Result<void> check_write(std::uint64_t offset, std::uint64_t bytes) const;
+  [[nodiscard]] Task<Result<void>> load_l1();
+  /// Writes what memory says and makes it durable. After a failure it is unknown which of the two is on disk,
+  /// so the next writeback begins with this.
+  [[nodiscard]] Task<Result<void>> write_header_fields();
+  /// Sets the corrupt bit and stops writing, so that nothing makes the damage worse.
+  [[nodiscard]] Task<void> mark_corrupt();
+  /// The range lock's unit: guest clusters.
+  [[nodiscard]] RangeLock::Hold lock_clusters(std::uint64_t offset, std::uint64_t bytes,
+                                              RangeLock::Mode mode) {
+    return {requests_, geometry_.cluster_start(offset), geometry_.cluster_end(offset + bytes), mode};
+  }
+
+  // mapping.cpp
+  [[nodiscard]] Result<std::uint64_t> l2_table_at(std::uint64_t l1_index) const;
+  [[nodiscard]] std::uint64_t slice_offset(std::uint64_t table, std::uint64_t guest) const;
+  /// Index of `guest`'s entry within its slice.
+  [[nodiscard]] std::uint64_t index_in_slice(std::uint64_t guest) const;
+  [[nodiscard]] std::uint64_t entries_in_slice() const {
+    return l2_cache_->slice_bytes() / geometry_.l2_entry_bytes();
+  }
+  /// The run at `offset`, at most `bytes` long.
+  [[nodiscard]] Task<Result<Run>> find_run(std::uint64_t offset, std::uint64_t bytes);
+  /// The same if the slice is in memory, else nothing.
+  [[nodiscard]] std::optional<Result<Run>> find_run_cached(std::uint64_t offset, std::uint64_t bytes);
+  [[nodiscard]] Result<Run> run_in_slice(const std::uint8_t* slice, std::uint64_t offset,
+                                         std::uint64_t bytes) const;
+  /// The slice with the entry of `offset`, in a table that is this image's alone.
+  [[nodiscard]] Task<Result<SliceCache::Pin>> writable_slice(std::uint64_t offset);
+  [[nodiscard]] Task<Result<void>> own_l2_table(std::uint64_t l1_index);
+
+  // read.cpp
+  [[nodiscard]] Task<Result<void>> read_runs(std::uint64_t offset, IoVec to, Run first);
+  [[nodiscard]] Task<Result<void>> read_run(std::uint64_t offset, const Run& run, IoVec to);
+  [[nodiscard]] Task<Result<void>> read_backing(std::uint64_t offset, IoVec to);
+  [[nodiscard]] Task<Result<void>> read_compressed(std::uint64_t offset, std::uint64_t entry, IoVec to);
+  /// Reads without a range lock: for who holds one.
+  [[nodiscard]] Task<Result<void>> read_locked(std::uint64_t offset, IoVec to);
+  /// Whether the range reads as zeroes, as far as the mapping tells.
+  [[nodiscard]] Task<Result<bool>> known_zero(std::uint64_t offset, std::uint64_t bytes);
+
+  // write.cpp
+  [[nodiscard]] Task<Result<bool>> write_in_place(std::uint64_t offset, IoVec from);
+  [[nodiscard]] Task<Result<void>> write_exclusive(std::uint64_t offset, IoVec from);
+  [[nodiscard]] Task<Result<std::uint64_t>> write_piece(std::uint64_t offset, IoVec from);
+  [[nodiscard]] Task<Result<void>> write_host(std::uint64_t host, IoVec from);
+  [[nodiscard]] Task<Result<void>> keep_within_bounds();
+
+  // resize.cpp
+  [[nodiscard]] Task<Result<void>> grow(std::uint64_t bytes);
+  [[nodiscard]] Task<Result<void>> shrink(std::uint64_t bytes);
+  [[nodiscard]] Task<Result<void>> move_l1(std::uint64_t entries);
+
+  // zero.cpp
+  [[nodiscard]] Task<Result<void>> zero_part(std::uint64_t offset, std::uint64_t bytes);
+  [[nodiscard]] Task<Result<void>> zero_clusters(std::uint64_t offset, std::uint64_t bytes, bool unmap,
+                                                 bool is_discard);
+
+  // writeback.cpp
+  [[nodiscard]] Task<Result<void>> flush_covering(bool durable);
+  [[nodiscard]] Task<Result<void>> writeback(bool durable);
+  [[nodiscard]] Task<Result<void>> barrier();
+  [[nodiscard]] std::vector<L1Sector> take_dirty_l1();
+  [[nodiscard]] Task<Result<void>> write_l1(const std::vector<L1Sector>& sectors);
+  [[nodiscard]] Task<Result<void>> write_metadata(std::vector<SliceCache::Dirty>& counts,
+                                                  std::vector<SliceCache::Dirty>& slices,
+                                                  const std::vector<L1Sector>& l1);
+  [[nodiscard]] Task<Result<void>> apply_frees(std::vector<PendingFree>& frees);
+  [[nodiscard]] Task<std::size_t> discard_row(const std::vector<PendingFree>& frees, std::size_t first);
+  /// Whether dirty tables and pending frees are few enough to go on without a writeback.
+  [[nodiscard]] bool within_bounds() const;
+  void set_l1(std::uint64_t index, std::uint64_t value);
+  void free_later(std::uint64_t first, std::uint64_t count, bool discard);
+  /// Queues what an L2 entry referred to.
+  void free_mapping_later(L2Entry entry, bool discard);
+
+  std::unique_ptr<BlockDevice> file_;
+  std::unique_ptr<BlockDevice> data_file_;
+  std::unique_ptr<BlockDevice> backing_;
+  ImageOptions options_;
+  Header header_;
+  Geometry geometry_;
+  std::unique_ptr<Refcounts> refcounts_;
+  std::unique_ptr<SliceCache> l2_cache_;
+  std::vector<std::uint64_t> l1_;
+  std::set<std::uint64_t> dirty_l1_sectors_;
+  std::vector<PendingFree> pending_frees_;
+  std::vector<DecompressedCluster> decompressed_;  ///< most recent last
+  RangeLock requests_;
+  AsyncMutex l2_allocation_;
+  AsyncMutex writeback_mutex_;
+  std::uint64_t flushes_asked_ = 0;
+  std::uint64_t flushes_covered_ = 0;
+  bool corrupt_ = false;
+  bool header_unsettled_ = false;
+};
+
+}  // namespace whistler::qcow2

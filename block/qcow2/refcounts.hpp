@@ -1,0 +1,89 @@
+// Who owns the clusters of the file: the refcount table and blocks, and the allocator on top of them.
+//
+// Order (the whole safety of the image rests on it):
+//  - A count may go up in memory at any time, but must be durable before anything on disk refers to the
+//  cluster; the owner's
+//    writeback sees to that. A count goes down in memory only once nothing on disk refers to the cluster any
+//    more. So the blocks in memory may be written whenever it suits: the worst a crash leaves is a leak.
+//  - New refcount blocks and a moved table are made durable here, before they are used.
+#pragma once
+
+#include <functional>
+#include <unordered_set>
+#include <vector>
+
+#include "base/async.hpp"
+#include "block/qcow2/header.hpp"
+#include "block/qcow2/slice_cache.hpp"
+
+namespace whistler::qcow2 {
+
+/// A row of neighbouring clusters, counted from the beginning of the file.
+struct ClusterRun {
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+  /// Never written since the file was extended to there: reads as zeroes.
+  bool fresh = false;
+};
+
+class Refcounts {
+ public:
+  /// `file` and `header` belong to the image and must outlive this; the table's place in `header` is kept up
+  /// to date.
+  Refcounts(BlockDevice& file, Header& header, std::uint32_t slice_bytes, std::uint64_t cache_limit);
+
+  /// Reads the refcount table and checks its entries.
+  [[nodiscard]] Task<Result<void>> load();
+
+  /// Takes 1 to `wanted` free neighbouring clusters and counts them once.
+  [[nodiscard]] Task<Result<ClusterRun>> allocate(std::uint64_t wanted);
+  /// Takes exactly `count` neighbouring clusters: for tables.
+  [[nodiscard]] Task<Result<ClusterRun>> allocate_row(std::uint64_t count);
+  /// Adds `delta` to the counts of [first, first + count). An error (kCorrupt: below zero; kUnsupported:
+  /// above what the width holds) leaves those before the offending one changed.
+  [[nodiscard]] Task<Result<void>> adjust(std::uint64_t first, std::uint64_t count, std::int64_t delta);
+  /// One cluster's count.
+  [[nodiscard]] Task<Result<std::uint64_t>> get(std::uint64_t cluster);
+  /// Sets a count, whatever it was: for repair.
+  [[nodiscard]] Task<Result<void>> set(std::uint64_t cluster, std::uint64_t count);
+
+  /// Clusters that hold tables: never handed out, never written as data. The image adds its L1 and L2 tables.
+  void add_metadata(std::uint64_t first, std::uint64_t count = 1);
+  void remove_metadata(std::uint64_t first, std::uint64_t count = 1);
+  [[nodiscard]] bool is_metadata(std::uint64_t cluster) const { return metadata_.contains(cluster); }
+
+  [[nodiscard]] SliceCache& cache() { return cache_; }
+  [[nodiscard]] const std::vector<std::uint64_t>& table() const { return table_; }
+
+ private:
+  [[nodiscard]] std::uint64_t used_blocks() const;
+  /// Appends refcount blocks, a bigger table if need be, and `extra` clusters behind all that is covered;
+  /// gives the first of those.
+  [[nodiscard]] Task<Result<std::uint64_t>> extend(std::uint64_t extra);
+  [[nodiscard]] Task<Result<void>> extend_planned(RefcountGrowth plan, std::uint64_t extra);
+  /// After a failed write of table or header it is unknown which is on disk; writes again what memory says.
+  [[nodiscard]] Task<Result<void>> settle();
+  /// Writes the sectors of `table`, which lies at `offset`, that hold the entries [first, end).
+  [[nodiscard]] Task<Result<void>> write_table(std::uint64_t offset, const std::vector<std::uint64_t>& table,
+                                               std::uint64_t first, std::uint64_t end);
+  [[nodiscard]] Task<Result<void>> write_header();
+  [[nodiscard]] Task<Result<SliceCache::Pin>> slice_of(std::uint64_t cluster);
+  [[nodiscard]] Result<ClusterRun> take_run(SliceCache::Pin& pin, std::uint64_t cluster, std::uint64_t end,
+                                            std::uint64_t wanted);
+  void note_used(ClusterRun& run);
+  [[nodiscard]] std::unexpected<Error> corrupt(const std::string& reason) const;
+
+  BlockDevice& file_;
+  Header& header_;
+  Geometry geometry_;
+  SliceCache cache_;
+  AsyncMutex mutex_;  ///< one allocation at a time
+  std::vector<std::uint64_t> table_;
+  std::unordered_set<std::uint64_t> metadata_;
+  std::uint64_t hint_ = 0;  ///< no free cluster lies below
+  std::uint64_t never_used_ =
+      0;  ///< clusters from here on have not been written, and lie behind the file's end
+  bool unsettled_ = false;
+};
+
+}  // namespace whistler::qcow2

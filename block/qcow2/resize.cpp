@@ -1,0 +1,142 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "block/qcow2/image.hpp"
+
+namespace whistler::qcow2 {
+
+Task<Result<void>> Image::resize(std::uint64_t bytes) {
+  if (auto ok = check_write(0, 0); !ok) {
+    co_return ok;
+  }
+  const auto wanted = align_up(bytes, kSector);
+  if (bytes > kMaxHostOffset || geometry_.l1_entries_for(wanted) * 8 > kMaxL1Bytes) {
+    co_return fail(ErrorCode::kInvalid,
+                   fmt::format("{}: a disk of {} bytes is too large for clusters of {} bytes", name(), bytes,
+                               geometry_.cluster_size()));
+  }
+  RangeLock::Hold everything(requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
+  co_await everything;
+  Result<void> result;
+  if (wanted > size()) {
+    result = co_await grow(wanted);
+  } else if (wanted < size()) {
+    result = co_await shrink(wanted);
+  }
+  if (result && geometry_.external_data) {
+    result = co_await data_file_->resize(wanted);
+  }
+  co_return result;
+}
+
+Task<Result<void>> Image::grow(std::uint64_t bytes) {
+  const auto old_size = size();
+  const auto entries = geometry_.l1_entries_for(bytes);
+  // What a shrink, or a longer backing file, left behind the old end must not come to light.
+  const auto tail_end = std::min(bytes, geometry_.cluster_end(old_size));
+  if (old_size < tail_end) {
+    auto zeroed = co_await zero_part(old_size, tail_end - old_size);
+    if (!zeroed) {
+      co_return zeroed;
+    }
+  }
+  if (entries > l1_.size()) {
+    auto moved = co_await move_l1(entries);
+    if (!moved) {
+      co_return moved;
+    }
+  }
+  if (backing_ && backing_->size() > tail_end) {
+    const auto end = std::min(bytes, backing_->size());
+    Result<void> hidden;
+    if (header_.version >= 3) {
+      hidden = co_await zero_clusters(tail_end, geometry_.cluster_end(end) - tail_end, true, false);
+    } else {
+      hidden = co_await zero_part(tail_end, end - tail_end);
+    }
+    if (!hidden) {
+      co_return hidden;
+    }
+  }
+  // The new size is on disk only with the zeroes behind the old end.
+  auto flushed = co_await flush_covering(true);
+  if (!flushed) {
+    co_return flushed;
+  }
+  header_.size = bytes;
+  auto written = co_await write_header_fields();
+  if (!written) {
+    header_.size = old_size;
+  }
+  co_return written;
+}
+
+Task<Result<void>> Image::shrink(std::uint64_t bytes) {
+  if (header_.nb_snapshots != 0 && header_.version < 3) {
+    co_return fail(ErrorCode::kUnsupported,
+                   fmt::format("{}: a version 2 image with snapshots cannot be made smaller", name()));
+  }
+  const auto old_size = size();
+  header_.size = bytes;
+  auto done = co_await write_header_fields();
+  if (!done) {
+    header_.size = old_size;
+    co_return done;
+  }
+  const auto begin = geometry_.cluster_end(bytes);
+  const auto end = geometry_.cluster_end(old_size);
+  if (begin < end) {
+    done = co_await zero_clusters(begin, end - begin, true, true);
+  }
+  if (done) {
+    done = co_await flush_covering(true);
+  }
+  co_return done;
+}
+
+/// Puts the L1 table, enlarged to `entries`, into a new place.
+Task<Result<void>> Image::move_l1(std::uint64_t entries) {
+  auto flushed =
+      co_await flush_covering(true);  // the old table is complete on disk, and nothing of it is dirty
+  if (!flushed) {
+    co_return flushed;
+  }
+  auto run = co_await refcounts_->allocate_row(geometry_.clusters_for(entries * 8));
+  if (!run) {
+    co_return std::unexpected(run.error());
+  }
+  std::vector<std::uint8_t> raw(static_cast<std::size_t>(run->count << geometry_.cluster_bits));
+  for (std::size_t i = 0; i < l1_.size(); ++i) {
+    store_be<std::uint64_t>(&raw[i * 8], l1_[i]);
+  }
+  const iovec vec{raw.data(), raw.size()};
+  auto done = co_await file_->writev(run->first << geometry_.cluster_bits, {&vec, 1});
+  if (done) {
+    done = co_await flush_covering(true);  // table and refcounts are there before the header names them
+  }
+  if (!done) {
+    auto undone = co_await refcounts_->adjust(run->first, run->count, -1);
+    static_cast<void>(undone);  // a leak at worst
+    co_return done;
+  }
+  const auto old_offset = header_.l1_table_offset;
+  const auto old_size = header_.l1_size;
+  header_.l1_table_offset = run->first << geometry_.cluster_bits;
+  header_.l1_size = static_cast<std::uint32_t>(entries);
+  done = co_await write_header_fields();
+  if (!done) {  // which table the header names is unknown until it can be written again; the new one's
+                // clusters stay taken
+    header_.l1_table_offset = old_offset;
+    header_.l1_size = old_size;
+    co_return done;
+  }
+  l1_.resize(static_cast<std::size_t>(entries));
+  const auto old_clusters = geometry_.clusters_for(std::uint64_t{old_size} * 8);
+  refcounts_->add_metadata(run->first, run->count);
+  refcounts_->remove_metadata(old_offset >> geometry_.cluster_bits, old_clusters);
+  free_later(old_offset >> geometry_.cluster_bits, old_clusters, false);
+  co_return done;
+}
+
+}  // namespace whistler::qcow2

@@ -1,0 +1,267 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "block/qcow2/image.hpp"
+#include "block/request.hpp"
+
+namespace whistler::qcow2 {
+
+namespace {
+/// Pending frees are bounded, so that a guest that never flushes cannot make the file or the list grow for
+/// ever.
+constexpr std::size_t kMaxPendingFrees = 4096;
+}  // namespace
+
+bool Image::within_bounds() const {
+  return !l2_cache_->crowded() && !refcounts_->cache().crowded() && pending_frees_.size() < kMaxPendingFrees;
+}
+
+Result<void> Image::check_write(std::uint64_t offset, std::uint64_t bytes) const {
+  if (corrupt_) {
+    return fail(
+        ErrorCode::kCorrupt,
+        fmt::format("{}: the image was found damaged and is not written to any more: run check -r all",
+                    name()));
+  }
+  return check_request(*this, offset, bytes, true);
+}
+
+Task<Result<void>> Image::keep_within_bounds() {
+  if (!within_bounds()) {
+    auto done = co_await flush_covering(false);
+    co_return done;
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Image::writev(std::uint64_t offset, IoVec from, WriteFlags flags) {
+  const auto bytes = iovec_bytes(from);
+  if (auto ok = check_write(offset, bytes); !ok) {
+    co_return ok;
+  }
+  if (bytes == 0) {
+    co_return Result<void>{};
+  }
+  Result<void> result;
+  {
+    auto hold = lock_clusters(offset, bytes, RangeLock::Mode::kShared);
+    co_await hold;
+    auto in_place = co_await write_in_place(offset, from);
+    if (!in_place) {
+      result = std::unexpected(in_place.error());
+    } else if (!*in_place) {
+      hold.release();
+      hold.set_mode(RangeLock::Mode::kExclusive);
+      co_await hold;
+      result = co_await write_exclusive(offset, from);
+    }
+  }
+  if (!result && result.error().code == ErrorCode::kCorrupt) {
+    co_await mark_corrupt();
+  }
+  if (result && flags.fua) {
+    result = co_await flush();
+  }
+  co_return result;
+}
+
+Task<Result<bool>> Image::write_in_place(std::uint64_t offset, IoVec from) {
+  const auto total = iovec_bytes(from);
+  auto run = co_await find_run(offset, total);
+  if (run && run->kind == Kind::kData && run->copied && run->bytes == total) {
+    auto written = co_await write_host(run->host, from);
+    if (!written) {
+      co_return std::unexpected(written.error());
+    }
+    co_return true;
+  }
+  // Only if all of it is in place: otherwise a part would be written twice.
+  for (std::uint64_t done = 0; done < total; done += run->bytes) {
+    run = co_await find_run(offset + done, total - done);
+    if (!run) {
+      co_return std::unexpected(run.error());
+    }
+    if (run->kind != Kind::kData || !run->copied) {
+      co_return false;
+    }
+  }
+  for (std::uint64_t done = 0; done < total; done += run->bytes) {
+    run = co_await find_run(offset + done, total - done);
+    if (!run) {
+      co_return std::unexpected(run.error());
+    }
+    const IoSlice piece(from, done, run->bytes);
+    auto written = co_await write_host(run->host, piece);
+    if (!written) {
+      co_return std::unexpected(written.error());
+    }
+  }
+  co_return true;
+}
+
+Task<Result<void>> Image::write_host(std::uint64_t host, IoVec from) {
+  if (!data_file_) {
+    // A damaged mapping must not let the guest write over the tables, the header least of all.
+    const auto end = geometry_.clusters_for(host + iovec_bytes(from));
+    for (auto cluster = host >> geometry_.cluster_bits; cluster < end; ++cluster) {
+      if (refcounts_->is_metadata(cluster)) {
+        co_return corrupt(fmt::format("maps guest data to cluster {:#x}, where a table of the image is",
+                                      cluster << geometry_.cluster_bits));
+      }
+    }
+  }
+  auto written = co_await data().writev(host, from);
+  co_return written;
+}
+
+Task<Result<void>> Image::write_exclusive(std::uint64_t offset, IoVec from) {
+  auto room = co_await keep_within_bounds();
+  if (!room) {
+    co_return room;
+  }
+  const auto total = iovec_bytes(from);
+  for (std::uint64_t done = 0; done < total;) {
+    const IoSlice rest(from, done, total - done);
+    auto bytes = co_await write_piece(offset + done, rest);
+    if (!bytes) {
+      co_return std::unexpected(bytes.error());
+    }
+    done += *bytes;
+  }
+  co_return Result<void>{};
+}
+
+/// Writes the beginning of the request, as far as one stretch of host clusters takes it, and gives how many
+/// bytes that was.
+Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from) {
+  const auto total = iovec_bytes(from);
+  auto pin = co_await writable_slice(offset);
+  if (!pin) {
+    co_return std::unexpected(pin.error());
+  }
+  const auto cluster_size = geometry_.cluster_size();
+  const auto first_index = index_in_slice(offset);
+  const auto wanted = std::min(geometry_.clusters_for(geometry_.in_cluster(offset) + total),
+                               entries_in_slice() - first_index);
+
+  // How many clusters from here on are treated alike: written where they are, or given new host clusters.
+  struct Plan {
+    bool in_place = false;     ///< the first cluster has a host cluster of its own
+    bool has_content = false;  ///< some cluster at an end of the row has data that is to be kept whole
+    std::uint64_t host = 0;
+    std::uint64_t clusters = 0;
+  } plan;
+  for (; plan.clusters < wanted; ++plan.clusters) {
+    const auto entry = load_l2(pin->data(), first_index + plan.clusters, geometry_);
+    const auto mapping = geometry_.classify(entry, 0);
+    const bool invalid = mapping.kind == Kind::kInvalid;
+    if (invalid && plan.clusters == 0) {
+      co_return corrupt(
+          fmt::format("L2 entry {:#018x} (bitmap {:#x}) of guest offset {:#x} contradicts the format",
+                      entry.value, entry.bitmap, offset));
+    }
+    const bool compressed = mapping.kind == Kind::kCompressed;
+    const auto host = compressed || invalid ? std::nullopt : geometry_.host_of(entry);
+    const bool own = host.has_value() && (entry.value & kCopied) != 0;
+    if (invalid || (plan.clusters != 0 && own != plan.in_place) ||
+        (own && plan.clusters != 0 && *host != plan.host + plan.clusters * cluster_size)) {
+      break;
+    }
+    if (own && plan.clusters == 0) {
+      plan.host = *host;
+    }
+    plan.in_place = own;
+    plan.has_content = plan.has_content || compressed || (host.has_value() && !own);
+  }
+  ClusterRun run{.count = plan.clusters};
+  if (!plan.in_place && geometry_.external_data) {
+    plan.host = geometry_.cluster_start(offset);  // an external data file is laid out like the disk
+  } else if (!plan.in_place) {
+    auto allocated = co_await refcounts_->allocate(plan.clusters);
+    if (!allocated) {
+      co_return std::unexpected(allocated.error());
+    }
+    run = *allocated;
+    plan.host = run.first << geometry_.cluster_bits;
+  }
+  const auto begin = geometry_.cluster_start(offset);
+  const auto bytes = std::min(total, begin + run.count * cluster_size - offset);
+
+  // Copy-on-write: what the request leaves out of the clusters (or subclusters) it touches goes along with
+  // it.
+  const bool whole_clusters = plan.has_content && !plan.in_place;
+  const auto unit = whole_clusters ? cluster_size : geometry_.subcluster_size();
+  const auto has_data = [&](std::uint64_t at) {  // in its place already, so nothing needs to be copied there
+    const auto entry = load_l2(pin->data(), index_in_slice(at), geometry_);
+    return plan.in_place && geometry_.classify(entry, geometry_.subcluster_index(at)).kind == Kind::kData;
+  };
+  const auto copy_begin = has_data(offset) ? offset : align_down(offset, unit);
+  const auto copy_end = has_data(offset + bytes - 1) ? offset + bytes : align_up(offset + bytes, unit);
+  std::vector<std::uint8_t> head(static_cast<std::size_t>(offset - copy_begin));
+  std::vector<std::uint8_t> tail(static_cast<std::size_t>(copy_end - offset - bytes));
+  Result<void> done;
+  bool skip_copy = false;
+  if (!head.empty() || !tail.empty()) {
+    auto head_zero = co_await known_zero(copy_begin, head.size());
+    auto tail_zero = co_await known_zero(offset + bytes, tail.size());
+    if (!head_zero || !tail_zero) {
+      done = std::unexpected(!head_zero ? head_zero.error() : tail_zero.error());
+    } else {
+      skip_copy = *head_zero && *tail_zero && run.fresh;
+      const iovec head_vec{head.data(), head.size()};
+      const iovec tail_vec{tail.data(), tail.size()};
+      if (!*head_zero) {
+        done = co_await read_locked(copy_begin, {&head_vec, 1});
+      }
+      if (done && !*tail_zero) {
+        done = co_await read_locked(offset + bytes, {&tail_vec, 1});
+      }
+    }
+  }
+  if (done) {
+    IoSlice all;
+    if (!skip_copy && !head.empty()) {
+      all.append(head.data(), head.size());
+    }
+    all.append(from, 0, bytes);
+    if (!skip_copy && !tail.empty()) {
+      all.append(tail.data(), tail.size());
+    }
+    done = co_await write_host(plan.host + (skip_copy ? offset : copy_begin) - begin, all);
+  }
+  if (!done) {
+    if (!plan.in_place && !geometry_.external_data) {
+      // Nothing on disk refers to these clusters, so they are free at once.
+      auto undone = co_await refcounts_->adjust(run.first, run.count, -1);
+      static_cast<void>(undone);  // a leak at worst
+    }
+    co_return std::unexpected(done.error());
+  }
+
+  // The data is there: link it. From here to the end nothing waits.
+  for (std::uint64_t i = 0; i < run.count && begin + i * cluster_size < offset + bytes; ++i) {
+    const auto old = load_l2(pin->data(), first_index + i, geometry_);
+    L2Entry entry{(plan.host + i * cluster_size) | kCopied, 0};
+    if (geometry_.extended_l2) {
+      const auto cluster = begin + i * cluster_size;
+      const auto low = geometry_.subcluster_index(std::max(copy_begin, cluster));
+      const auto last = std::min(copy_end, cluster + cluster_size) - 1;
+      const auto high = geometry_.subcluster_index(last) + 1;
+      const auto written = bits(~std::uint64_t{0}, 0, high) & ~bits(~std::uint64_t{0}, 0, low);
+      const auto kept = whole_clusters ? 0 : old.bitmap & ~(written | written << kSubclusters);
+      entry.bitmap = kept | written;
+    }
+    if (entry == old) {
+      continue;
+    }
+    store_l2(pin->data(), first_index + i, geometry_, entry);
+    pin->mark_dirty();
+    if (!plan.in_place) {
+      free_mapping_later(old, false);
+    }
+  }
+  co_return bytes;
+}
+
+}  // namespace whistler::qcow2
