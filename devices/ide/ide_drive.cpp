@@ -41,9 +41,19 @@ std::uint32_t IdeDrive::read_data(unsigned width) {
   if (transfer_.phase != IdeTransfer::Phase::kPioIn) {
     return 0;
   }
-  const auto length = std::min(width, transfer_.end - transfer_.position);
+  const std::uint8_t* const from = transfer_.buffer.data() + transfer_.position;
+  const std::uint32_t left = transfer_.end - transfer_.position;
+  if (width == 2 && left > 2) {  // nearly every access there is
+    transfer_.position += 2;
+    return load_le<std::uint16_t>(from);
+  }
+  if (width == 4 && left > 4) {
+    transfer_.position += 4;
+    return load_le<std::uint32_t>(from);
+  }
+  const auto length = std::min(width, left);
   std::uint32_t value = 0;
-  std::memcpy(&value, &transfer_.buffer[transfer_.position], length);
+  std::memcpy(&value, from, length);
   transfer_.position += length;
   if (transfer_.position == transfer_.end) {
     pio_block_done();

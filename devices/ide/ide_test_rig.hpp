@@ -248,6 +248,15 @@ struct Rig {
   Piix3Ide ide;
 };
 
+inline constexpr std::uint64_t kDiskBytes = 1 << 20;
+
+/// A disk and a CD-ROM drive on one cable.
+struct PairRig {
+  TestDisk disk{kDiskBytes};
+  TestDisk disc{kDiskBytes};
+  Rig rig{disk_config(disk), cdrom_config(&disc)};
+};
+
 /// Every sector starts with its number.
 inline void number_sectors(std::vector<std::uint8_t>& bytes, std::size_t unit = kSector) {
   for (std::size_t at = 0; at + 8 <= bytes.size(); at += unit) {
