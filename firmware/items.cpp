@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include <fmt/format.h>
+
 #include "firmware/acpi.hpp"
 #include "firmware/byte_builder.hpp"
 #include "firmware/smbios.hpp"
@@ -33,7 +35,10 @@ std::vector<std::uint8_t> number(std::type_identity_t<T> value) {
 std::vector<std::uint8_t> boot_order(const std::vector<std::string>& devices) {
   std::string text;
   for (const auto& device : devices) {
-    text += (text.empty() ? "" : "\n") + device;
+    if (!text.empty()) {
+      text += '\n';
+    }
+    text += device;
   }
   std::vector<std::uint8_t> bytes(text.begin(), text.end());
   if (!bytes.empty()) {
@@ -45,7 +50,9 @@ std::vector<std::uint8_t> boot_order(const std::vector<std::string>& devices) {
 }  // namespace
 
 Result<void> check_facts(const MachineFacts& facts) {
-  const auto bad = [](const std::string& what) { return fail(ErrorCode::kInvalid, "firmware: " + what); };
+  const auto bad = [](const std::string& what) {
+    return fail(ErrorCode::kInvalid, fmt::format("firmware: {}", what));
+  };
   if (facts.cpus < 1 || facts.cpus > 8) {
     return bad(std::to_string(facts.cpus) + " CPUs; 1 to 8 are possible");
   }
@@ -65,12 +72,12 @@ Result<void> check_facts(const MachineFacts& facts) {
     return bad(std::to_string(facts.serial_ports) + " serial ports; there are at most 2");
   }
   if (facts.boot_menu_wait_ms > 0xFFFF) {
-    return bad("a boot menu wait of " + std::to_string(facts.boot_menu_wait_ms) + " ms; at most 65535");
+    return bad(fmt::format("a boot menu wait of {} ms; at most 65535", facts.boot_menu_wait_ms));
   }
   for (const auto& device : facts.boot_devices) {
     if (device.empty() || device.size() > 255 ||
         device.find_first_of(std::string_view("\n\0", 2)) != device.npos) {
-      return bad("'" + device.substr(0, 64) + "' is not a boot device path");
+      return bad(fmt::format("'{}' is not a boot device path", device.substr(0, 64)));
     }
   }
   return {};

@@ -196,7 +196,7 @@ SmbiosFiles make_smbios_files(const MachineFacts& facts) {
   anchor.add8(0);
   anchor.add8(0x1F);
   anchor.add8(2);
-  anchor.add8(4);
+  anchor.add8(5);
   anchor.add<std::uint16_t>(static_cast<std::uint16_t>(out.largest()));
   anchor.add_zeros(6);
   anchor.add_text("_DMI_", 5);
@@ -204,7 +204,7 @@ SmbiosFiles make_smbios_files(const MachineFacts& facts) {
   anchor.add<std::uint16_t>(static_cast<std::uint16_t>(out.all().size()));
   anchor.add<std::uint32_t>(0);
   anchor.add<std::uint16_t>(static_cast<std::uint16_t>(out.count()));
-  anchor.add8(0x24);
+  anchor.add8(0x25);
   return {std::move(anchor.bytes), std::move(out.all().bytes)};
 }
 

@@ -1,6 +1,6 @@
-// SMBIOS 2.4 structures that name the machine. Windows and inventory tools read the UUID and the strings.
+// SMBIOS 2.5 structures that name the machine. Windows and inventory tools read the UUID and the strings.
 // Models: types 0, 1, 3, 4 (one a socket), 16, 17, 19, 32, 127.
-// Documentation: DMTF DSP0134, System Management BIOS Reference Specification 2.4.
+// Documentation: DMTF DSP0134, System Management BIOS Reference Specification 2.5.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,10 @@
 #include "devices/legacy/fw_cfg.hpp"
 
 #include <algorithm>
-#include <iterator>
+#include <array>
+#include <cstring>
+
+#include <fmt/format.h>
 
 #include "base/bytes.hpp"
 
@@ -30,7 +33,7 @@ bool clear(const GuestMemory& memory, std::uint64_t address, std::uint64_t lengt
     if (ram.empty()) {
       return false;
     }
-    std::ranges::fill(ram, std::uint8_t{0});
+    std::memset(ram.data(), 0, ram.size());
     address += ram.size();
     length -= ram.size();
   }
@@ -95,7 +98,7 @@ void FwCfg::number_files() {
     by_key_.push_back(entry);
     store_be<std::uint32_t>(&directory[at], static_cast<std::uint32_t>(file.bytes.size()));
     store_be<std::uint16_t>(&directory[at + 4], key);
-    std::ranges::copy(name, directory.begin() + static_cast<std::ptrdiff_t>(at + 8));
+    std::memcpy(&directory[at + 8], name.data(), name.size());
     at += kDirectoryEntry;
   }
   items_[kFileDirectory] = std::move(directory);
@@ -206,7 +209,7 @@ bool FwCfg::transfer(std::uint32_t control, std::uint32_t length, std::uint64_t 
     std::vector<std::uint8_t> bytes(count);
     good = memory_.read(address, bytes);
     if (good) {
-      std::ranges::copy(bytes, target.begin() + static_cast<std::ptrdiff_t>(at));
+      std::memcpy(&target[at], bytes.data(), count);
     }
   }
   state_.offset = static_cast<std::uint32_t>(at + count);
@@ -226,7 +229,7 @@ void FwCfg::save(StateWriter& writer) const {
   State state = state_;
   for (const auto& [name, file] : files_) {
     if (file.writable) {
-      state.files.push_back({name, file.bytes});
+      state.written.insert(state.written.end(), file.bytes.begin(), file.bytes.end());
     }
   }
   writer.put(state);
@@ -237,18 +240,24 @@ Result<void> FwCfg::load(const StateReader& reader) {
   if (auto done = reader.get(loaded); !done) {
     return std::unexpected(done.error().within(id()));
   }
-  for (const auto& written : loaded.files) {
-    const auto found = files_.find(written.name);
-    if (found == files_.end() || !found->second.writable ||
-        found->second.bytes.size() != written.bytes.size()) {
-      return fail(ErrorCode::kCorrupt, "fw-cfg: saved file '" + written.name.substr(0, kMaxNameLength) +
-                                           "' is not one this machine has with that size");
+  std::size_t expected = 0;
+  for (const auto& [name, file] : files_) {
+    expected += file.writable ? file.bytes.size() : 0;
+  }
+  if (loaded.written.size() != expected) {
+    return fail(ErrorCode::kCorrupt,
+                fmt::format("fw-cfg: saved state has {} bytes of writable files, this machine {}",
+                            loaded.written.size(), expected));
+  }
+  auto from = std::span<const std::uint8_t>(loaded.written);
+  for (auto& [name, file] : files_) {
+    if (file.writable) {
+      const auto part = from.first(file.bytes.size());
+      file.bytes.assign(part.begin(), part.end());
+      from = from.subspan(part.size());
     }
   }
-  for (auto& written : loaded.files) {
-    files_.find(written.name)->second.bytes = std::move(written.bytes);
-  }
-  loaded.files.clear();
+  loaded.written.clear();
   state_ = std::move(loaded);
   return {};
 }

@@ -4,7 +4,6 @@
 // as QEMU has done since 2.4); call-backs on selection. Documentation: QEMU, docs/specs/fw_cfg.rst.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -62,27 +61,17 @@ class FwCfg final : public Device {
     std::vector<std::uint8_t> original;  ///< kept for writable files only
     bool writable = false;
   };
-  /// Content the guest may have changed.
-  struct Written {
-    std::string name;
-    std::vector<std::uint8_t> bytes;
-    bool operator==(const Written&) const = default;
-    static void fields(auto& self, auto&& visit) {
-      visit("name", self.name);
-      visit("bytes", self.bytes);
-    }
-  };
   struct State {
     std::uint16_t selector = 0;
     std::uint32_t offset = 0;
     std::uint64_t dma_address = 0;
-    std::vector<Written> files;
+    std::vector<std::uint8_t> written;  ///< saved only: the writable files, one after the other by name
     bool operator==(const State&) const = default;
     static void fields(auto& self, auto&& visit) {
       visit("selector", self.selector);
       visit("offset", self.offset);
       visit("dma_address", self.dma_address);
-      visit("files", self.files);
+      visit("written", self.written);
     }
   };
   class Ports final : public IoHandler {
