@@ -14,8 +14,8 @@ org 0x7c00
 SCREEN     equ 0xb800
 COM1       equ 0x3f8
 COLUMNS    equ 80
-EDIT_TOP   equ 19
-EDIT_ROWS  equ 4
+EDIT_TOP   equ 20
+EDIT_ROWS  equ 3
 EDIT_LEFT  equ 4
 EDIT_RIGHT equ 75          ; last column that is typed in
 VALUE_LEFT equ 16
@@ -186,7 +186,7 @@ paint:
   jb .banner_row
 
   mov ah, [bp + Theme.text]
-  mov bh, 9
+  mov bh, 10
   mov dl, (COLUMNS - (text_tagline_end - text_tagline)) / 2
   mov si, text_tagline
   call print
@@ -226,6 +226,7 @@ paint:
   call fill
   jmp .corner
 .title:
+  mov ah, [bp + Theme.bar]
   mov bh, EDIT_TOP - 1
   mov dl, EDIT_LEFT
   mov si, text_type
@@ -408,7 +409,7 @@ facts:
   jbe .name
   mov byte [di], 0
 .no_name:
-  mov bh, 11
+  mov bh, 12
   mov si, text_processor
   call fact
 
@@ -438,7 +439,7 @@ facts:
 .ranges_end:
   mov di, value
   mov eax, ebp
-  add eax, 512
+  add eax, 1023             ; the BIOS keeps a few hundred KiB: count them in
   shr eax, 10
   call append_decimal
   mov si, text_usable
@@ -447,7 +448,7 @@ facts:
   call append_decimal
   mov si, text_ranges
   call append
-  mov bh, 12
+  mov bh, 13
   mov si, text_memory
   call fact
 
@@ -474,7 +475,7 @@ facts:
   mov si, text_unknown
   call append
 .disk:
-  mov bh, 13
+  mov bh, 14
   mov si, text_disk
   call fact
 
@@ -505,7 +506,7 @@ facts:
   cmp ebp, 0x80010000
   jb .function
   mov byte [di], 0
-  mov bh, 14
+  mov bh, 15
   mov si, text_pci
   call fact
 
@@ -527,14 +528,14 @@ facts:
   call append_decimal
   mov si, text_base
   call append
-  mov bh, 15
+  mov bh, 16
   mov si, text_firmware
   call fact
 
   ; When it started.
   mov di, value
   call append_date
-  mov bh, 16
+  mov bh, 17
   mov si, text_started
   call fact
   ret
@@ -807,25 +808,26 @@ struc Theme
   .label:  resb 1
   .frame:  resb 1
   .typed:  resb 1
-  .banner: resb 6
+  .banner: resb BANNER_ROWS
 endstruc
 
 themes:
-  db 0x17, 0x30, 0x1b, 0x1b, 0x1f,  0x1f, 0x1b, 0x1b, 0x13, 0x13, 0x19 ; deep blue
-  db 0x07, 0x70, 0x0e, 0x06, 0x0f,  0x0f, 0x0e, 0x0e, 0x0c, 0x0c, 0x04 ; ember
-  db 0x07, 0x20, 0x0a, 0x02, 0x0f,  0x0f, 0x0a, 0x0a, 0x02, 0x02, 0x08 ; forest
+  db 0x17, 0x30, 0x1b, 0x1b, 0x1f,  0x1f, 0x1f, 0x1b, 0x1b, 0x13, 0x13, 0x19 ; deep blue
+  db 0x07, 0x70, 0x0e, 0x06, 0x0f,  0x0f, 0x0f, 0x0e, 0x0e, 0x0c, 0x0c, 0x04 ; ember
+  db 0x07, 0x20, 0x0a, 0x02, 0x0f,  0x0f, 0x0f, 0x0a, 0x0a, 0x02, 0x02, 0x08 ; forest
 themes_end:
 
-BANNER_ROWS  equ 6
-BANNER_WIDTH equ 62
+BANNER_ROWS  equ 7
+BANNER_WIDTH equ 65
 BANNER_LEFT  equ (COLUMNS - BANNER_WIDTH) / 2
 banner:
-  db "##     ## ##       ##            ##    ##                     "
-  db "##     ## ##                     ##    ##                     "
-  db "##  #  ## #####    ##   ######  #####  ##   ######   ## ####  "
-  db "## ### ## ##  ##   ##   ##       ##    ##   ##  ##   #####    "
-  db " ### ###  ##  ##   ##    #####   ##    ##   ######   ##       "
-  db "  #   #   ##  ##   ##   ######    ###  ###   #####   ##       "
+  db "##     ##   ##       ##              ##     ##                   "
+  db "##     ##   ##                       ##     ##                   "
+  db "##     ##   #####    ##    #####   ######   ##    #####    ## ###"
+  db "##  #  ##   ##  ##   ##   ##         ##     ##   ##   ##   #### #"
+  db "## ### ##   ##  ##   ##    ####      ##     ##   #######   ##    "
+  db "#### ####   ##  ##   ##       ##     ##     ##   ##        ##    "
+  db "##     ##   ##  ##   ##   #####       ###   ##    #####    ##    "
 
 text_title:    db "Whistler", 0
 text_keys:     db "Esc Power off   F5 Restart   F2 Colours", 0
