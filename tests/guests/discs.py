@@ -1,4 +1,8 @@
-"""CDs: the Debian installer with ISOLINUX, GRUB with its graphics menu, memtest86+."""
+"""CDs: the Debian installer with ISOLINUX, GRUB with its graphics menu, memtest86+.
+
+At the installer's boot prompt `install` (the default) stays in the VGA's text mode; `graphics` lets the kernel's driver
+set a VBE mode; `serial` puts the dialogs on the first serial port.
+"""
 import os
 import shutil
 
@@ -8,23 +12,31 @@ INSTALLER = "/usr/lib/debian-installer/images/12/{0}/text/debian-installer/{0}"
 ISOLINUX_CFG = """\
 SERIAL 0 115200
 SAY Debian installer on Whistler
-PROMPT 0
-TIMEOUT 10
-DEFAULT install
+PROMPT 1
+TIMEOUT 20
+DEFAULT {default}
 LABEL install
   KERNEL /linux
   INITRD /initrd.gz
-  APPEND vga=normal fb=false priority=low --- quiet
+  APPEND vga=normal fb=false nomodeset --- quiet
+LABEL graphics
+  KERNEL /linux
+  INITRD /initrd.gz
+  APPEND --- quiet
+LABEL serial
+  KERNEL /linux
+  INITRD /initrd.gz
+  APPEND vga=normal nomodeset console=ttyS0,115200 --- quiet
 """
 
 
-def installer_cd(architecture, target):
+def installer_cd(architecture, target, default="install"):
     source = INSTALLER.format(architecture)
     tree = target + ".tree"
     os.makedirs(os.path.join(tree, "isolinux"))
     shutil.copy("/usr/lib/ISOLINUX/isolinux.bin", os.path.join(tree, "isolinux"))
     shutil.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", os.path.join(tree, "isolinux"))
-    write(os.path.join(tree, "isolinux", "isolinux.cfg"), ISOLINUX_CFG.encode())
+    write(os.path.join(tree, "isolinux", "isolinux.cfg"), ISOLINUX_CFG.format(default=default).encode())
     for name in ("linux", "initrd.gz"):
         shutil.copy(os.path.join(source, name), tree)
     run("xorriso", "-as", "mkisofs", "-quiet", "-V", "WHISTLER", "-J", "-R", "-b", "isolinux/isolinux.bin",
@@ -35,6 +47,13 @@ def installer_cd(architecture, target):
 def installer_i386(target):
     """The Debian 12 installer, 32 bit, started by ISOLINUX, on the VGA text screen."""
     installer_cd("i386", target)
+
+
+@guest("installer-i386-serial.iso", [],
+       ["debian-installer-12-netboot-i386", "isolinux", "syslinux-common", "xorriso"])
+def installer_i386_serial(target):
+    """The same with its dialogs on the first serial port, which is easier to time."""
+    installer_cd("i386", target, "serial")
 
 
 @guest("installer-amd64.iso", [], ["debian-installer-12-netboot-amd64", "isolinux", "syslinux-common", "xorriso"])
