@@ -1,5 +1,5 @@
-// The storage interface: the same above and below every layer, so file, qcow2, overlay, throttle and fault layers
-// stack freely.
+// The storage interface: the same above and below every layer, so file, qcow2, overlay, throttle and fault
+// layers stack freely.
 #pragma once
 
 #include <sys/uio.h>
@@ -44,10 +44,10 @@ struct BlockStatus {
 /// A disk, or a layer of one.
 ///
 /// Offsets and lengths are bytes; any alignment is allowed unless a layer says otherwise (request_alignment).
-/// A request beyond size() fails with kInvalid, nothing done; there is no partial success: an error leaves the
-/// range undefined but never touches what lies outside of it. Many requests may be in flight; overlapping ones
-/// have no order among themselves. What was written is durable once a later flush has succeeded.
-/// Used from one thread at a time (in the machine: under the machine lock).
+/// A request beyond size() fails with kInvalid, nothing done; there is no partial success: an error leaves
+/// the range undefined but never touches what lies outside of it. Many requests may be in flight; overlapping
+/// ones have no order among themselves. What was written is durable once a later flush has succeeded. Used
+/// from one thread at a time (in the machine: under the machine lock).
 class BlockDevice {
  public:
   virtual ~BlockDevice() = default;
@@ -60,16 +60,18 @@ class BlockDevice {
   [[nodiscard]] virtual std::uint32_t request_alignment() const { return 1; }
 
   [[nodiscard]] virtual Task<Result<void>> readv(std::uint64_t offset, IoVec to) = 0;
-  [[nodiscard]] virtual Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) = 0;
+  [[nodiscard]] virtual Task<Result<void>> writev(std::uint64_t offset, IoVec from,
+                                                  WriteFlags flags = {}) = 0;
   [[nodiscard]] virtual Task<Result<void>> flush() = 0;
   /// A hint that the content is not needed: afterwards the range reads as zeroes or as before.
   [[nodiscard]] virtual Task<Result<void>> discard(std::uint64_t offset, std::uint64_t bytes) = 0;
-  [[nodiscard]] virtual Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t bytes, ZeroFlags flags = {}) = 0;
+  [[nodiscard]] virtual Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t bytes,
+                                                        ZeroFlags flags = {}) = 0;
   [[nodiscard]] virtual Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) = 0;
   /// Changes size(). New space reads as zeroes. kUnsupported where a layer cannot.
   [[nodiscard]] virtual Task<Result<void>> resize(std::uint64_t bytes) = 0;
-  /// Flushes, writes what must be written once at the end, and releases the host file. Nothing may be in flight; no
-  /// other call may follow. Destruction without close releases without flushing (a crash).
+  /// Flushes, writes what must be written once at the end, and releases the host file. Nothing may be in
+  /// flight; no other call may follow. Destruction without close releases without flushing (a crash).
   [[nodiscard]] virtual Task<Result<void>> close() = 0;
 };
 

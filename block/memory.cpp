@@ -12,7 +12,8 @@ Result<void> MemoryBlockDevice::check(std::uint64_t offset, std::uint64_t bytes,
     return fail(ErrorCode::kPermission, "memory: the device is read-only");
   }
   if (offset > bytes_.size() || bytes > bytes_.size() - offset) {
-    return fail(ErrorCode::kInvalid, fmt::format("memory: {} bytes at {} are beyond the end ({} bytes)", bytes, offset, bytes_.size()));
+    return fail(ErrorCode::kInvalid, fmt::format("memory: {} bytes at {} are beyond the end ({} bytes)",
+                                                 bytes, offset, bytes_.size()));
   }
   return {};
 }

@@ -10,7 +10,8 @@ namespace whistler {
 /// Every request completes inline. Not durable, not thread-safe.
 class MemoryBlockDevice final : public BlockDevice {
  public:
-  explicit MemoryBlockDevice(std::uint64_t size, bool read_only = false) : bytes_(size), read_only_(read_only) {}
+  explicit MemoryBlockDevice(std::uint64_t size, bool read_only = false)
+      : bytes_(size), read_only_(read_only) {}
 
   [[nodiscard]] std::uint64_t size() const override { return bytes_.size(); }
   [[nodiscard]] bool read_only() const override { return read_only_; }
@@ -19,7 +20,8 @@ class MemoryBlockDevice final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) override;
   [[nodiscard]] Task<Result<void>> flush() override;
   [[nodiscard]] Task<Result<void>> discard(std::uint64_t offset, std::uint64_t bytes) override;
-  [[nodiscard]] Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t bytes, ZeroFlags flags = {}) override;
+  [[nodiscard]] Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t bytes,
+                                                ZeroFlags flags = {}) override;
   [[nodiscard]] Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> close() override;

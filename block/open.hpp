@@ -1,0 +1,50 @@
+// Opens a disk image by its description: the one entrance to the storage engine.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "block/block_device.hpp"
+#include "block/file.hpp"
+
+namespace whistler {
+
+enum class DetectZeroes : std::uint8_t {
+  kOff,
+  kOn,     ///< a write of nothing but zeroes is done as write_zeroes, keeping its space
+  kUnmap,  ///< the same, giving the space back
+};
+
+struct OpenOptions {
+  std::string path = {};
+  /// "raw" or "qcow2". Never guessed: a guest can write any header into its raw disk.
+  std::string format = {};
+  bool read_only = false;
+  CacheMode cache = CacheMode::kWriteback;
+  bool lock = true;
+  /// See FileOptions; for tools.
+  bool force_share = false;
+  bool inline_writes = false;
+  /// May the image name further files (a backing file, an external data file)? If not, such an image is
+  /// refused.
+  bool allow_backing = true;
+  /// For a backing file whose format the image does not store: it is refused without this.
+  std::string backing_format = {};
+  /// Open without the backing file: what lies there reads as zeroes. For `info` and `rebase -u`; never for a
+  /// machine.
+  bool ignore_backing = false;
+  DetectZeroes detect_zeroes = DetectZeroes::kOff;
+  /// Whether discard() reaches the host; else it does nothing.
+  bool discard = true;
+  /// qcow2: bytes of mapping tables held in memory; 0 chooses enough for the whole disk, up to 32 MiB.
+  std::uint64_t metadata_cache_bytes = 0;
+};
+
+/// Opens the image and what it stands on. Messages name the file. Nothing is changed on disk by a read-only
+/// open.
+[[nodiscard]] Task<Result<std::unique_ptr<BlockDevice>>> open_image_task(Ring& ring, OpenOptions options);
+
+/// The same, waiting on `ring`: at start-up and for tools, when no other coroutine of it needs to run.
+[[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_image(Ring& ring, const OpenOptions& options);
+
+}  // namespace whistler

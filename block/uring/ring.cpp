@@ -1,0 +1,177 @@
+#include "block/uring/ring.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+namespace whistler {
+
+namespace {
+
+/// Completions taken from the kernel at a time; two such batches a call of run_once() keep the event loop
+/// fair.
+constexpr unsigned kBatch = 64;
+constexpr unsigned kBatchesPerTurn = 2;
+constexpr unsigned kMaxEntries = 4096;
+
+std::int32_t result_of(ssize_t returned) {
+  return returned < 0 ? -errno : static_cast<std::int32_t>(returned);
+}
+
+}  // namespace
+
+Error Ring::unavailable(int errnum) {
+  const auto reason = std::generic_category().message(errnum);
+  if (errnum == EPERM || errnum == EACCES) {
+    return {
+        ErrorCode::kUnsupported, errnum,
+        fmt::format(
+            "io_uring is refused by this host ({}): set /proc/sys/kernel/io_uring_disabled to 0 "
+            "(sysctl kernel.io_uring_disabled=0), or allow io_uring_setup in the container's seccomp profile",
+            reason)};
+  }
+  if (errnum == ENOSYS) {
+    return {ErrorCode::kUnsupported, errnum,
+            "this kernel has no io_uring: Linux 5.6 or later, built with CONFIG_IO_URING, is needed"};
+  }
+  return {code_from_errno(errnum), errnum,
+          fmt::format("io_uring cannot be set up: {} (ENOMEM means the limit of locked memory, ulimit -l)",
+                      reason)};
+}
+
+Result<std::unique_ptr<Ring>> Ring::create(unsigned entries) {
+  io_uring ring{};
+  io_uring_params params{};
+  params.flags = IORING_SETUP_CLAMP;
+  if (const int error = io_uring_queue_init_params(std::clamp(entries, 1U, kMaxEntries), &ring, &params);
+      error < 0) {
+    return std::unexpected(unavailable(-error));
+  }
+  return std::unique_ptr<Ring>(new Ring(ring));
+}
+
+Ring::~Ring() { io_uring_queue_exit(&ring_); }
+
+void Ring::Operation::prepare(io_uring_sqe& sqe) {
+  switch (kind_) {
+    case Kind::kReadv: io_uring_prep_readv2(&sqe, file_, vec_, count_, offset_, flags_); break;
+    case Kind::kWritev: io_uring_prep_writev2(&sqe, file_, vec_, count_, offset_, flags_); break;
+    case Kind::kFdatasync: io_uring_prep_fsync(&sqe, file_, IORING_FSYNC_DATASYNC); break;
+    case Kind::kFallocate:
+      io_uring_prep_fallocate(&sqe, file_, flags_, static_cast<off_t>(offset_), static_cast<off_t>(bytes_));
+      break;
+  }
+  io_uring_sqe_set_data(&sqe, this);
+}
+
+void Ring::Operation::run_blocking() {
+  const auto offset = static_cast<off_t>(offset_);
+  const auto count = static_cast<int>(count_);
+  do {
+    switch (kind_) {
+      case Kind::kReadv: result_ = result_of(::preadv2(file_, vec_, count, offset, flags_)); break;
+      case Kind::kWritev: result_ = result_of(::pwritev2(file_, vec_, count, offset, flags_)); break;
+      case Kind::kFdatasync: result_ = result_of(::fdatasync(file_)); break;
+      case Kind::kFallocate:
+        result_ = result_of(::fallocate(file_, flags_, offset, static_cast<off_t>(bytes_)));
+        break;
+    }
+  } while (result_ == -EINTR);
+}
+
+Ring::Operation Ring::readv(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags) {
+  Operation operation(*this, Operation::Kind::kReadv, file);
+  operation.offset_ = offset;
+  operation.vec_ = vec;
+  operation.count_ = count;
+  operation.flags_ = flags;
+  return operation;
+}
+
+Ring::Operation Ring::writev(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags) {
+  auto operation = readv(file, offset, vec, count, flags);
+  operation.kind_ = Operation::Kind::kWritev;
+  return operation;
+}
+
+Ring::Operation Ring::fdatasync(int file) { return {*this, Operation::Kind::kFdatasync, file}; }
+
+Ring::Operation Ring::fallocate(int file, int mode, std::uint64_t offset, std::uint64_t bytes) {
+  Operation operation(*this, Operation::Kind::kFallocate, file);
+  operation.flags_ = mode;
+  operation.offset_ = offset;
+  operation.bytes_ = bytes;
+  return operation;
+}
+
+void Ring::submit() {
+  // EAGAIN and EBUSY mean "later": the entries stay queued, and run_once() submits again.
+  while (io_uring_sq_ready(&ring_) != 0 && io_uring_submit(&ring_) == -EINTR) {
+  }
+}
+
+bool Ring::start(Operation& operation, std::coroutine_handle<> waiter) {
+  operation.waiter_ = waiter;
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  if (sqe == nullptr) {
+    submit();
+    sqe = io_uring_get_sqe(&ring_);
+  }
+  if (sqe == nullptr) {
+    operation.run_blocking();
+    return false;
+  }
+  operation.prepare(*sqe);
+  ++in_flight_;
+  if (dispatching_) {
+    return true;
+  }
+  submit();
+  io_uring_cqe* cqe = nullptr;
+  if (io_uring_peek_cqe(&ring_, &cqe) == 0 && io_uring_cqe_get_data(cqe) == &operation &&
+      take_inline_turn()) {
+    operation.result_ = cqe->res;
+    io_uring_cqe_seen(&ring_, cqe);
+    --in_flight_;
+    return false;
+  }
+  // Completions of others are left where they are: fd() stays readable, and run_once() resumes them from a
+  // clean stack.
+  return true;
+}
+
+void Ring::run_once(bool wait) {
+  inline_budget_ = kInlineBudget;
+  dispatching_ = true;
+  if (wait && in_flight_ != 0 && io_uring_cq_ready(&ring_) == 0) {
+    io_uring_submit_and_wait(&ring_, 1);
+  } else {
+    submit();
+  }
+  std::array<io_uring_cqe*, kBatch> completions{};
+  std::array<Operation*, kBatch> ended{};
+  for (unsigned turn = 0; turn < kBatchesPerTurn; ++turn) {
+    const unsigned count = io_uring_peek_batch_cqe(&ring_, completions.data(), kBatch);
+    for (unsigned i = 0; i < count; ++i) {
+      ended[i] = static_cast<Operation*>(io_uring_cqe_get_data(completions[i]));
+      ended[i]->result_ = completions[i]->res;
+    }
+    io_uring_cq_advance(&ring_, count);
+    in_flight_ -= count;
+    for (unsigned i = 0; i < count; ++i) {
+      ended[i]->waiter_.resume();
+    }
+    if (count < kBatch) {
+      break;
+    }
+  }
+  dispatching_ = false;
+  submit();
+}
+
+}  // namespace whistler

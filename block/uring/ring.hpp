@@ -1,0 +1,109 @@
+// The one place that talks to io_uring: host file I/O as awaitables, and the executor that resumes their
+// coroutines.
+//
+// An operation lives in the frame of the coroutine that awaits it; nothing is allocated for an I/O. Outside
+// of run_once() an operation is submitted at once and, when the kernel has finished it by then (its data was
+// in the page cache), the coroutine goes on without ever having waited. Inside run_once() operations are
+// collected and submitted together at its end, one system call for all. At most kInlineBudget operations end
+// inline between two calls of run_once(), so a caller that starts the next request from the completion of the
+// last cannot exhaust the stack.
+#pragma once
+
+#include <liburing.h>
+#include <sys/uio.h>
+
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/result.hpp"
+#include "base/task.hpp"
+
+namespace whistler {
+
+/// May be used from any thread, by one at a time (in the machine: under the machine lock). Must outlive all
+/// its operations; nothing may be in flight when it is destroyed.
+class Ring final : public Executor {
+ public:
+  /// How many operations may end without suspending between two calls of run_once().
+  static constexpr unsigned kInlineBudget = 64;
+
+  /// `entries`: length of the submission queue, 1 to 4096; more operations than that may be in flight.
+  /// kUnsupported, with the remedy, where the host does not offer io_uring.
+  [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries = 128);
+  /// The error create() gives when the host answers `errnum`.
+  [[nodiscard]] static Error unavailable(int errnum);
+
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+  ~Ring() override;
+
+  /// Readable (epoll, EPOLLIN) when run_once(false) would resume something.
+  [[nodiscard]] int fd() const { return ring_.ring_fd; }
+  [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
+
+  void run_once(bool wait) override;
+
+  /// For a layer that can answer without waiting (a non-blocking system call): whether it may, or must go
+  /// through an operation because the inline budget is used up. Every true counts against the budget.
+  [[nodiscard]] bool take_inline_turn() {
+    if (inline_budget_ == 0) {
+      return false;
+    }
+    --inline_budget_;
+    return true;
+  }
+
+  /// One host operation. `co_await` gives what the system call returns: a count, or a negative errno.
+  class [[nodiscard]] Operation {
+   public:
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    [[nodiscard]] bool await_suspend(std::coroutine_handle<> waiter) noexcept {
+      return ring_.start(*this, waiter);
+    }
+    [[nodiscard]] std::int32_t await_resume() const noexcept { return result_; }
+
+   private:
+    friend class Ring;
+    enum class Kind : std::uint8_t { kReadv, kWritev, kFdatasync, kFallocate };
+    Operation(Ring& ring, Kind kind, int file) : ring_(ring), kind_(kind), file_(file) {}
+
+    void prepare(io_uring_sqe& sqe);
+    /// The same by a blocking system call, for when the kernel takes no submission.
+    void run_blocking();
+
+    Ring& ring_;
+    Kind kind_;
+    int file_;
+    int flags_ = 0;
+    unsigned count_ = 0;
+    const iovec* vec_ = nullptr;
+    std::uint64_t offset_ = 0;
+    std::uint64_t bytes_ = 0;
+    std::int32_t result_ = 0;
+    std::coroutine_handle<> waiter_;
+  };
+
+  /// `vec` (at most IOV_MAX pieces) and its memory must stay valid until the operation has ended. `flags`:
+  /// RWF_*.
+  Operation readv(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags = 0);
+  Operation writev(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags = 0);
+  Operation fdatasync(int file);
+  /// `mode`: FALLOC_FL_*.
+  Operation fallocate(int file, int mode, std::uint64_t offset, std::uint64_t bytes);
+
+ private:
+  explicit Ring(const io_uring& ring) : ring_(ring) {}
+  /// False if the operation has ended already and the coroutine shall go on.
+  bool start(Operation& operation, std::coroutine_handle<> waiter);
+  /// Hands the queue to the kernel; what it does not take stays for the next call.
+  void submit();
+
+  io_uring ring_;
+  std::size_t in_flight_ = 0;
+  unsigned inline_budget_ = kInlineBudget;
+  bool dispatching_ = false;
+};
+
+}  // namespace whistler

@@ -1,0 +1,456 @@
+#include "vmm/config/description.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <set>
+
+#include "vmm/config/json_reader.hpp"
+#include "vmm/kvm/cpuid.hpp"
+
+namespace whistler {
+namespace {
+
+constexpr std::uint64_t kLargestFile = 1 * kMiB;
+constexpr std::size_t kDeepestNesting = 16;
+constexpr std::uint64_t kLargestMemory = 1024 * kGiB;
+constexpr unsigned kMostCores = 8;
+constexpr std::size_t kMostDrives = 6;   // four IDE units, two floppies
+constexpr std::size_t kMostSerials = 2;
+constexpr std::int64_t kLatestTime = 253'402'300'799;  // 9999-12-31: what the RTC's two-digit century can say
+
+// ATA/ATAPI-6, 7.17.7: the identify strings.
+constexpr std::size_t kSerialLength = 20;
+constexpr std::size_t kModelLength = 40;
+
+Result<nlohmann::json> parse_json(std::string_view text) {
+  bool too_deep = false;
+  const auto depth_guard = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    too_deep = too_deep || depth > static_cast<int>(kDeepestNesting);
+    return !too_deep;
+  };
+  try {
+    auto document = nlohmann::json::parse(text, depth_guard, true, true);
+    if (too_deep) {
+      return fail(ErrorCode::kInvalid, fmt::format("is nested deeper than {} levels", kDeepestNesting));
+    }
+    return document;
+  } catch (const nlohmann::json::exception& e) {
+    // "[json.exception.parse_error.101] parse error at line 3, column 5: ..." -> from "line" on.
+    std::string_view what = e.what();
+    if (const auto at = what.find("at line"); at != std::string_view::npos) {
+      what = what.substr(at + 3);
+    }
+    std::string shown(what.substr(0, 200));
+    std::ranges::replace(shown, '\n', ' ');
+    return fail(ErrorCode::kInvalid, "is not JSON: " + shown);
+  }
+}
+
+Result<void> apply_override(nlohmann::json& document, const Override& change) {
+  nlohmann::json* at = &document;
+  std::string_view rest = change.path;
+  while (true) {
+    const auto dot = rest.find('.');
+    const std::string key(rest.substr(0, dot));
+    const bool index = !key.empty() && key.size() < 4 && std::ranges::all_of(key, [](char c) { return c >= '0' && c <= '9'; });
+    if (key.empty()) {
+      return fail(ErrorCode::kInvalid, fmt::format("--set {}: the path has an empty part", change.path));
+    }
+    if (at->is_array()) {
+      const auto position = index ? static_cast<std::size_t>(std::stoul(key)) : at->size() + 1;
+      if (position > at->size()) {
+        return fail(ErrorCode::kInvalid, fmt::format("--set {}: \"{}\" is not an index of an array of {}", change.path, key, at->size()));
+      }
+      if (position == at->size()) {
+        at->push_back(nlohmann::json::object());
+      }
+      at = &(*at)[position];
+    } else if (at->is_object() || at->is_null()) {
+      at = &(*at)[key];
+    } else {
+      return fail(ErrorCode::kInvalid, fmt::format("--set {}: there is nothing below a plain value at \"{}\"", change.path, key));
+    }
+    if (dot == std::string_view::npos) {
+      break;
+    }
+    rest = rest.substr(dot + 1);
+  }
+  auto parsed = nlohmann::json::parse(change.value, nullptr, false);
+  *at = parsed.is_discarded() ? nlohmann::json(change.value) : std::move(parsed);
+  return {};
+}
+
+std::optional<std::array<std::uint8_t, 16>> parse_uuid(std::string_view text) {
+  std::array<std::uint8_t, 16> uuid{};
+  std::size_t digits = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (dash) {
+      if (text[i] != '-') {
+        return std::nullopt;
+      }
+      continue;
+    }
+    std::uint8_t nibble = 0;
+    const auto [end, error] = std::from_chars(&text[i], &text[i] + 1, nibble, 16);
+    if (error != std::errc() || digits >= 32) {
+      return std::nullopt;
+    }
+    uuid[digits / 2] = static_cast<std::uint8_t>(uuid[digits / 2] << 4 | nibble);
+    ++digits;
+  }
+  return digits == 32 && text.size() == 36 ? std::optional(uuid) : std::nullopt;
+}
+
+/// Reads the sections of one document.
+class Reader {
+ public:
+  Reader(Description& to, JsonErrors& errors) : to_(to), errors_(errors) {}
+
+  void read(JsonObject root) {
+    static_cast<void>(root.has("$schema"));  // for editors
+    root.text("name", to_.name);
+    std::string uuid;
+    root.text("uuid", uuid);
+    if (!uuid.empty()) {
+      if (const auto parsed = parse_uuid(uuid)) {
+        to_.uuid = *parsed;
+      } else {
+        root.error("uuid", "is not of the form 12345678-1234-1234-1234-123456789abc");
+      }
+    }
+    read_machine(root.object("machine"));
+    read_cpu(root.object("cpu"));
+    root.size("memory", kMiB, kLargestMemory, to_.memory);
+    root.missing("memory");
+    if (to_.memory % kMiB != 0) {
+      root.error("memory", "is not a whole number of MiB");
+    }
+    read_memory_options(root.object("memory_options"));
+    read_clock(root.object("clock"));
+    read_boot(root.object("boot"));
+    read_firmware(root.object("firmware"));
+    for (const auto& [value, path] : root.array("drives", kMostDrives)) {
+      read_drive(JsonObject(*value, path, errors_));
+    }
+    read_display(root.object("display"));
+    if (root.has("vnc")) {
+      read_vnc(root.object("vnc"));
+    }
+    for (const auto& [value, path] : root.array("serial", kMostSerials)) {
+      read_serial(JsonObject(*value, path, errors_));
+    }
+    if (const auto cards = root.array("network", 8); !cards.empty()) {
+      root.error("network", "this version has no network cards yet; use an empty list");
+    }
+    read_debug(root.object("debug"));
+    auto monitor = root.object("monitor");
+    monitor.text("socket", to_.monitor_socket);
+    monitor.finish();
+    auto on = root.object("on");
+    const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset}, {"exit", OnEvent::kExit}};
+    on.choice("reboot", kChoices, to_.on.reboot);
+    on.choice("poweroff", {{"exit", OnEvent::kExit}}, to_.on.poweroff);
+    on.choice("triple_fault", kChoices, to_.on.triple_fault);
+    on.finish();
+    root.finish();
+  }
+
+ private:
+  void read_machine(JsonObject section) {
+    bool only = true;
+    section.choice("type", {{"pc-i440fx", true}, {"pc", true}}, only);
+    section.boolean("acpi", to_.machine.acpi);
+    section.boolean("apic", to_.machine.apic);
+    section.finish();
+  }
+
+  void read_cpu(JsonObject section) {
+    bool only = true;
+    section.choice("model", {{"host-passthrough", true}}, only);
+    section.number("cores", 1, kMostCores, to_.cpu.cores);
+    auto features = section.object("features");
+    const auto names = known_features();
+    for (const auto& [key, value] : features.value().items()) {
+      if (std::ranges::find(names, key) == names.end()) {
+        continue;  // finish() below reports it with the nearest known name
+      }
+      bool on = true;
+      features.boolean(key, on);
+      to_.cpu.features[key] = on;
+    }
+    for (const auto& name : names) {
+      static_cast<void>(features.has(name));
+    }
+    features.finish();
+    section.finish();
+  }
+
+  static std::vector<std::string> known_features() {
+    const auto names = known_cpu_features();
+    return {names.begin(), names.end()};
+  }
+
+  void read_memory_options(JsonObject section) {
+    section.boolean("huge_pages", to_.memory_options.huge_pages);
+    section.boolean("merge", to_.memory_options.merge);
+    section.finish();
+  }
+
+  void read_clock(JsonObject section) {
+    section.choice("base", {{"localtime", true}, {"utc", false}}, to_.clock.local_time);
+    if (section.has("start")) {
+      std::int64_t start = 0;
+      section.number("start", 0, kLatestTime, start);
+      to_.clock.start = start;
+    }
+    section.finish();
+  }
+
+  void read_boot(JsonObject section) {
+    if (section.has("order")) {
+      to_.boot.order.clear();
+      for (const auto& [value, path] : section.array("order", 4)) {
+        static const std::set<std::string, std::less<>> kKinds = {"disk", "cdrom", "floppy", "network"};
+        if (!value->is_string() || !kKinds.contains(value->get_ref<const std::string&>())) {
+          errors_.add(path, "must be one of \"disk\", \"cdrom\", \"floppy\", \"network\"");
+        } else {
+          to_.boot.order.push_back(value->get<std::string>());
+        }
+      }
+    }
+    section.boolean("menu", to_.boot.menu);
+    section.number("menu_timeout", 0, 65535, to_.boot.menu_timeout);
+    path(section, "kernel", to_.boot.kernel);
+    path(section, "initrd", to_.boot.initrd);
+    section.text("cmdline", to_.boot.cmdline);
+    if (to_.boot.kernel.empty() && (!to_.boot.initrd.empty() || !to_.boot.cmdline.empty())) {
+      section.error(to_.boot.initrd.empty() ? "cmdline" : "initrd", "is of no use without boot.kernel");
+    }
+    section.finish();
+  }
+
+  void read_firmware(JsonObject section) {
+    path(section, "bios", to_.firmware.bios);
+    path(section, "vga_bios", to_.firmware.vga_bios);
+    section.finish();
+  }
+
+  void read_drive(JsonObject section) {
+    DriveDescription drive;
+    section.text("id", drive.id);
+    section.choice("interface", {{"ide", DriveInterface::kIde}, {"floppy", DriveInterface::kFloppy}}, drive.interface);
+    section.number("bus", 0, 1, drive.bus);
+    section.number("unit", 0, 1, drive.unit);
+    section.choice("media", {{"disk", Media::kDisk}, {"cdrom", Media::kCdrom}}, drive.media);
+    path(section, "file", drive.file);
+    section.choice("format", {{"raw", std::string("raw")}, {"qcow2", std::string("qcow2")}}, drive.format);
+    section.choice("cache", {{"writeback", CacheMode::kWriteback}, {"none", CacheMode::kNone}, {"writethrough", CacheMode::kWritethrough}, {"directsync", CacheMode::kDirectsync}, {"unsafe", CacheMode::kUnsafe}}, drive.cache);
+    const bool optical = drive.media == Media::kCdrom;
+    drive.read_only = optical;
+    section.boolean("read_only", drive.read_only);
+    section.text("serial", drive.serial);
+    section.text("model", drive.model);
+    if (drive.serial.size() > kSerialLength || drive.model.size() > kModelLength) {
+      section.error(drive.serial.size() > kSerialLength ? "serial" : "model",
+                    fmt::format("is too long: a drive has room for {} characters", drive.serial.size() > kSerialLength ? kSerialLength : kModelLength));
+    }
+    if (section.has("geometry")) {
+      Geometry geometry{1024, 16, 63};
+      auto chs = section.object("geometry");
+      chs.number("cylinders", 1, 65535, geometry.cylinders);
+      chs.number("heads", 1, 16, geometry.heads);
+      chs.number("sectors", 1, 255, geometry.sectors);
+      chs.finish();
+      drive.geometry = geometry;
+    }
+    if (drive.interface == DriveInterface::kFloppy) {
+      section.error("interface", "this version has no floppy drive yet; leave the drive out");
+    }
+    if (drive.file.empty() && !optical) {
+      section.error("file", "is missing: a disk needs its image");
+    }
+    if (!drive.file.empty() && drive.format.empty()) {
+      section.missing("format");
+    }
+    if (optical && !drive.read_only) {
+      section.error("read_only", "cannot be false for a CD-ROM");
+    }
+    for (const auto& other : to_.drives) {
+      if (other.interface == drive.interface && other.bus == drive.bus && other.unit == drive.unit) {
+        section.error("unit", fmt::format("bus {} unit {} is taken by the drive \"{}\"", drive.bus, drive.unit, other.id));
+      }
+      if (other.id == drive.id && !drive.id.empty()) {
+        section.error("id", fmt::format("\"{}\" is the name of another drive", drive.id));
+      }
+    }
+    if (drive.id.empty()) {
+      drive.id = fmt::format("{}{}", optical ? "cd" : "hd", to_.drives.size());
+    }
+    section.finish();
+    to_.drives.push_back(std::move(drive));
+  }
+
+  void read_display(JsonObject section) {
+    section.choice("vga", {{"std", true}, {"none", false}}, to_.display.vga);
+    section.size("vram", kMiB, 256 * kMiB, to_.display.vram);
+    if ((to_.display.vram & (to_.display.vram - 1)) != 0) {
+      section.error("vram", "is not a power of two");
+    }
+    section.finish();
+  }
+
+  void read_vnc(JsonObject section) {
+    VncDescription vnc;
+    section.text("listen", vnc.listen);
+    section.number("port", -1, 65535, vnc.port);
+    path(section, "password_file", vnc.password_file);
+    bool websocket = false;
+    section.boolean("websocket", websocket);
+    if (websocket) {
+      section.error("websocket", "this version serves no browsers yet; set it to false");
+    }
+    section.finish();
+    to_.vnc = std::move(vnc);
+  }
+
+  void read_serial(JsonObject section) {
+    using Backend = SerialDescription::Backend;
+    SerialDescription serial;
+    section.choice("backend", {{"none", Backend::kNull}, {"stdio", Backend::kStdio}, {"file", Backend::kFile}, {"pty", Backend::kPty}, {"unix", Backend::kUnix}}, serial.backend);
+    section.missing("backend");
+    path(section, "path", serial.path);
+    const bool needs_path = serial.backend == Backend::kFile || serial.backend == Backend::kUnix;
+    if (needs_path && serial.path.empty()) {
+      section.missing("path");
+    }
+    for (const auto& other : to_.serial) {
+      if (serial.backend == Backend::kStdio && other.backend == Backend::kStdio) {
+        section.error("backend", "\"stdio\" is taken by another serial port");
+      }
+    }
+    section.finish();
+    to_.serial.push_back(std::move(serial));
+  }
+
+  void read_debug(JsonObject section) {
+    section.text("console", to_.debug.console);
+    if (to_.debug.console.starts_with("file:")) {
+      to_.debug.console = "file:" + absolute(to_.debug.console.substr(5));
+    } else if (!to_.debug.console.empty() && to_.debug.console != "stdio") {
+      section.error("console", "must be \"stdio\" or \"file:PATH\"");
+    }
+    if (section.has("exit_port")) {
+      std::string text;
+      std::int64_t port = -1;
+      if (section.value().at("exit_port").is_string()) {
+        section.text("exit_port", text);
+        const bool hex = text.starts_with("0x");
+        const auto digits = std::string_view(text).substr(hex ? 2 : 0);
+        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port, hex ? 16 : 10);
+        if (error != std::errc() || end != digits.data() + digits.size()) {
+          port = -1;
+        }
+      } else {
+        section.number("exit_port", 1, 0xFFFF, port);
+      }
+      if (port < 1 || port > 0xFFFF) {
+        section.error("exit_port", "is not a port number like \"0xf4\"");
+      }
+      to_.debug.exit_port = static_cast<std::uint16_t>(port);
+    }
+    section.finish();
+  }
+
+  std::string absolute(const std::string& file) const {
+    return file.empty() ? file : (std::filesystem::absolute(to_.source).parent_path() / file).lexically_normal().string();
+  }
+  void path(JsonObject& section, std::string_view key, std::string& to) {
+    section.text(key, to);
+    to = absolute(to);
+  }
+
+  Description& to_;
+  JsonErrors& errors_;
+};
+
+}  // namespace
+
+Result<std::uint64_t> parse_size(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  while (unit.starts_with(' ')) {
+    unit.remove_prefix(1);
+  }
+  if (unit.ends_with("iB")) {
+    unit.remove_suffix(2);
+  } else if (unit.size() > 1 && unit.ends_with('B')) {
+    unit.remove_suffix(1);
+  }
+  constexpr std::string_view kUnits = "KMGT";
+  unsigned shift = 0;
+  if (unit.size() == 1) {
+    const auto at = kUnits.find(static_cast<char>(unit[0] & ~0x20));
+    shift = at == std::string_view::npos ? 64 : static_cast<unsigned>(at + 1) * 10;
+  }
+  const bool is_unit = unit.empty() || unit == "B" || (unit.size() == 1 && shift < 64);
+  if (unit == "B") {
+    shift = 0;
+  }
+  if (error != std::errc() || !is_unit || (shift != 0 && number > (UINT64_MAX >> shift))) {
+    return fail(ErrorCode::kInvalid, fmt::format("\"{}\" is not a size like \"1024M\" or a number of bytes", text.substr(0, 40)));
+  }
+  return number << shift;
+}
+
+Result<Description> parse_description(std::string_view text, const std::filesystem::path& source, const std::vector<Override>& overrides) {
+  auto document = parse_json(text);
+  if (!document) {
+    return std::unexpected(document.error().within(source.string()));
+  }
+  for (const auto& change : overrides) {
+    if (auto done = apply_override(*document, change); !done) {
+      return std::unexpected(done.error());
+    }
+  }
+  Description description;
+  description.source = source;
+  JsonErrors errors;
+  Reader(description, errors).read(JsonObject(*document, "", errors));
+  if (errors.first()) {
+    return fail(ErrorCode::kInvalid, fmt::format("{}: {}", source.string(), *errors.first()));
+  }
+  if (description.name.empty()) {
+    description.name = source.stem().string();
+  }
+  return description;
+}
+
+Result<Description> load_description(const std::filesystem::path& file, const std::vector<Override>& overrides) {
+  std::error_code error;
+  const auto status = std::filesystem::status(file, error);
+  if (error || !std::filesystem::exists(status)) {
+    return fail(ErrorCode::kNotFound, fmt::format("{}: no such file; give the path of a machine description (examples are in configs/)", file.string()));
+  }
+  if (!std::filesystem::is_regular_file(status)) {
+    return fail(ErrorCode::kInvalid, fmt::format("{}: is not a regular file; a machine description is a JSON file", file.string()));
+  }
+  std::ifstream stream(file, std::ios::binary);
+  std::string text(kLargestFile + 1, '\0');
+  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(stream.gcount()));
+  if (!stream.eof() && !stream) {
+    return fail(ErrorCode::kPermission, fmt::format("{}: cannot be read", file.string()));
+  }
+  if (text.empty() || text.size() > kLargestFile) {
+    return fail(ErrorCode::kInvalid, fmt::format("{}: {}", file.string(), text.empty() ? "is empty or cannot be read" : "is larger than 1 MiB; that is no machine description"));
+  }
+  return parse_description(text, file, overrides);
+}
+
+}  // namespace whistler

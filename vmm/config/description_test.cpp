@@ -1,0 +1,79 @@
+#include "vmm/config/description.hpp"
+
+#include <catch2/catch.hpp>
+
+using namespace whistler;
+
+namespace {
+
+std::string error_of(std::string_view text, const std::vector<Override>& overrides = {}) {
+  const auto result = parse_description(text, "m.json", overrides);
+  REQUIRE_FALSE(result.has_value());
+  return result.error().message;
+}
+
+}  // namespace
+
+TEST_CASE("minimal_description_has_defaults", "[description]") {
+  const auto d = parse_description(R"({"memory": "64M"})", "/tmp/m.json");
+  REQUIRE(d.has_value());
+  REQUIRE(d->memory == 64 * kMiB);
+  REQUIRE(d->name == "m");
+  REQUIRE(d->cpu.cores == 1);
+  REQUIRE_FALSE(d->vnc.has_value());
+}
+
+TEST_CASE("unknown_key_names_its_path_and_the_nearest_key", "[description]") {
+  const auto message = error_of(R"({"memory": "64M", "drives": [{"fromat": "raw", "file": "x", "format": "raw"}]})");
+  REQUIRE(message == "m.json: drives[0].fromat: is not a key here; did you mean \"format\"?");
+}
+
+TEST_CASE("memory_is_needed_and_bounded", "[description]") {
+  REQUIRE(error_of("{}") == "m.json: memory: is missing");
+  REQUIRE(error_of(R"({"memory": "1"})").find("memory: is 1 bytes") != std::string::npos);
+  REQUIRE(error_of(R"({"memory": -5})").find("memory: is -5") != std::string::npos);
+  REQUIRE(error_of(R"({"memory": "99999999999T"})").find("memory") != std::string::npos);
+}
+
+TEST_CASE("format_of_a_disk_is_never_guessed", "[description]") {
+  REQUIRE(error_of(R"({"memory": "64M", "drives": [{"file": "a.qcow2"}]})") == "m.json: drives[0].format: is missing");
+}
+
+TEST_CASE("relative_paths_are_relative_to_the_file", "[description]") {
+  const auto d = parse_description(R"({"memory": "64M", "drives": [{"file": "disks/a.qcow2", "format": "qcow2"}]})", "/vm/xp/m.json");
+  REQUIRE(d->drives[0].file == "/vm/xp/disks/a.qcow2");
+}
+
+TEST_CASE("two_drives_on_one_unit_are_refused", "[description]") {
+  const auto message = error_of(R"({"memory": "64M", "drives": [
+    {"id": "a", "file": "a", "format": "raw"}, {"id": "b", "file": "b", "format": "raw"}]})");
+  REQUIRE(message.find("drives[1].unit: bus 0 unit 0 is taken by the drive \"a\"") != std::string::npos);
+}
+
+TEST_CASE("overrides_change_nested_values_and_arrays", "[description]") {
+  const auto d = parse_description(R"({"memory": "64M", "drives": [{"file": "a", "format": "raw"}]})", "/m.json",
+                                   {{"memory", "128M"}, {"drives.0.format", "qcow2"}, {"vnc.port", "5907"}});
+  REQUIRE(d.has_value());
+  REQUIRE(d->memory == 128 * kMiB);
+  REQUIRE(d->drives[0].format == "qcow2");
+  REQUIRE(d->vnc->port == 5907);
+}
+
+TEST_CASE("cpu_feature_slip_is_corrected", "[description]") {
+  REQUIRE(error_of(R"({"memory": "64M", "cpu": {"features": {"peae": true}}})").find("did you mean \"pae\"") != std::string::npos);
+}
+
+TEST_CASE("deep_nesting_is_refused", "[description]") {
+  std::string bomb = "{\"memory\": ";
+  bomb.append(100000, '[');
+  REQUIRE(error_of(bomb).find("m.json: is n") != std::string::npos);
+}
+
+TEST_CASE("sizes_have_units", "[description]") {
+  REQUIRE(parse_size("512k") == 512 * kKiB);
+  REQUIRE(parse_size("2 GiB") == 2 * kGiB);
+  REQUIRE(parse_size("4096") == 4096);
+  REQUIRE_FALSE(parse_size("12Q").has_value());
+  REQUIRE_FALSE(parse_size("M").has_value());
+  REQUIRE_FALSE(parse_size("99999999999T").has_value());
+}

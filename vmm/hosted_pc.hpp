@@ -1,0 +1,114 @@
+// A PC with everything it stands on but its CPUs: memory, disks, firmware, streams, board, VNC. KVM's vCPUs or a qtest client
+// drive it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/timer_queue.hpp"
+#include "block/block_device.hpp"
+#include "block/uring/ring.hpp"
+#include "devices/vnc/vnc_server.hpp"
+#include "vmm/address_space.hpp"
+#include "vmm/board_pc.hpp"
+#include "vmm/char_backends.hpp"
+#include "vmm/config/description.hpp"
+#include "vmm/event_loop.hpp"
+#include "vmm/guest_ram.hpp"
+#include "vmm/host_clock.hpp"
+#include "vmm/kvm/vcpu.hpp"
+#include "vmm/pause_when_full.hpp"
+
+namespace whistler {
+
+/// What a guest, or the host's disk, may ask of the machine. Called under the machine lock: note it, act later.
+struct PcRequests {
+  std::function<void()> reset;
+  std::function<void()> power_off;
+  std::function<void(int status)> exit;
+  std::function<void(const Error&)> disk_full;
+};
+
+/// What stands in for the CPUs' side of the board.
+struct CpuSide {
+  IrqSink* gsis = nullptr;
+  SlotBackend* slots = nullptr;  ///< null: the address space answers alone
+  bool kernel_interrupt_controllers = false;
+};
+
+class HostedPc {
+ public:
+  /// `clock` is guest time; `loop_clock` paces the loop's deadlines (the same object, or one that never starts).
+  HostedPc(Description description, const Clock& clock, HostClock& loop_clock, PcRequests requests);
+  ~HostedPc();
+  HostedPc(const HostedPc&) = delete;
+  HostedPc& operator=(const HostedPc&) = delete;
+
+  /// Opens and checks what the description names and already exists: disks, firmware, kernel, password, memory, the VNC
+  /// address. Creates nothing in the file system. One-line errors, about the description.
+  [[nodiscard]] Result<void> open();
+  /// Creates output files and sockets and builds the board. After open().
+  [[nodiscard]] Result<void> build(const CpuSide& cpus);
+  /// VNC accepts clients from here on. After build(), without the machine lock.
+  [[nodiscard]] Result<void> start_vnc();
+
+  /// Puts the kernel of boot.kernel into memory; nothing if there is none. At start and after each reset.
+  [[nodiscard]] Result<std::optional<ProtectedEntry>> load_kernel();
+
+  /// Waits for all I/O of devices; flushes and closes the disks. Under the lock.
+  void drain();
+  void close_drives();
+  void flush_streams();
+  void stop_vnc() { vnc_.reset(); }
+
+  [[nodiscard]] const Description& description() const { return description_; }
+  [[nodiscard]] std::mutex& lock() { return lock_; }
+  [[nodiscard]] EventLoop& loop() { return *loop_; }
+  [[nodiscard]] Ring& ring() { return *ring_; }
+  [[nodiscard]] TimerQueue& timers() { return timers_; }
+  [[nodiscard]] SpaceWaiters& space() { return space_; }
+  [[nodiscard]] Bus& ports() { return ports_; }
+  [[nodiscard]] Bus& memory_bus() { return memory_bus_; }
+  [[nodiscard]] AddressSpace& memory() { return *memory_; }
+  [[nodiscard]] BoardPc& board() { return *board_; }
+  /// Lines for the person who starts it: where VNC listens, names of ptys.
+  [[nodiscard]] const std::vector<std::string>& notices() const { return notices_; }
+  /// Whether standard output carries the guest's bytes.
+  [[nodiscard]] bool uses_stdout() const;
+
+ private:
+  [[nodiscard]] Result<void> open_drive(const DriveDescription& drive);
+  [[nodiscard]] Result<void> open_firmware();
+  [[nodiscard]] Result<void> open_streams();
+  [[nodiscard]] std::int64_t rtc_start() const;
+
+  Description description_;
+  PcRequests requests_;
+  std::mutex lock_;
+  HostClock& loop_clock_;
+  TimerQueue timers_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<Ring> ring_;
+  SpaceWaiters space_;
+  std::vector<std::unique_ptr<BlockDevice>> drives_;
+  Piix3Ide::Drives ide_drives_;
+  std::vector<std::uint8_t> kernel_, initrd_;
+  std::string vnc_password_;
+  Bus ports_{"I/O ports"};
+  Bus memory_bus_{"memory"};
+  std::optional<GuestRam> ram_;
+  std::optional<HostMemory> bios_, vram_, vga_rom_;
+  std::optional<AddressSpace> memory_;
+  std::vector<std::unique_ptr<HostStream>> serial_;
+  std::unique_ptr<HostStream> debug_console_;
+  std::unique_ptr<BoardPc> board_;
+  std::unique_ptr<VncServer> vnc_;
+  std::vector<std::string> notices_;
+};
+
+}  // namespace whistler

@@ -1,0 +1,100 @@
+// A virtual machine: a hosted PC with KVM's vCPUs, their threads, and the main loop.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <expected>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/result.hpp"
+#include "vmm/config/description.hpp"
+#include "vmm/exit_status.hpp"
+#include "vmm/hosted_pc.hpp"
+#include "vmm/kvm/vcpu.hpp"
+#include "vmm/kvm/vm.hpp"
+
+namespace whistler {
+
+/// How a machine ended, or why it did not start: the exit status of `whistler run` and one line (after a crash, with the
+/// registers below it) for a person.
+struct Outcome {
+  int status = 0;
+  std::string reason;
+};
+
+/// Locks: pc_.lock() guards every device, the ring, the timers and the requests below; vCPU threads take it for each
+/// exit, the main thread around callbacks, VNC threads for moments. park_lock_ guards only the parking of vCPU threads
+/// and is taken last.
+class Machine {
+ public:
+  /// Opens and checks everything the description names and builds the machine; nothing runs yet. What is wrong with the
+  /// description goes before what is wrong with the host.
+  [[nodiscard]] static std::expected<std::unique_ptr<Machine>, Outcome> create(Description description);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  /// Runs until the guest, a signal or `timeout` (seconds; 0: none) ends it; disks are flushed and closed then. Main
+  /// thread; SIGTERM and SIGINT must be blocked in every thread: they press the power button, and stop the machine
+  /// after a grace time, or at a second one.
+  [[nodiscard]] Outcome run(unsigned timeout);
+
+  [[nodiscard]] HostedPc& pc() { return pc_; }
+
+ private:
+  explicit Machine(Description description);
+  [[nodiscard]] Result<void> create_kvm();
+
+  // vCPU threads.
+  void vcpu_main(unsigned index);
+  void handle_event(unsigned index, VcpuEvent event);
+  void park_if_asked(unsigned index);
+
+  // Under the machine lock: no vCPU enters the guest again before unpark_all().
+  void hold_vcpus();
+  void ask_reset();
+  void finish(Outcome outcome);
+  void pause_for_space(const Error& error);
+  void on_signal();
+
+  // The main thread, without the machine lock.
+  /// Returns once every vCPU thread is outside the guest and waits.
+  void park_all();
+  void unpark_all();
+  [[nodiscard]] Nanoseconds patience(Nanoseconds time_limit);
+  void serve_requests();
+  void reset_machine();
+  void retry_space();
+  void shut_down();
+
+  class Exits;
+  class LockedExits;
+
+  HostClock clock_;
+  HostedPc pc_;
+  std::optional<Kvm> kvm_;
+  std::unique_ptr<Vm> vm_;
+  std::vector<std::unique_ptr<Vcpu>> vcpus_;
+  std::unique_ptr<Exits> exits_;
+  std::unique_ptr<LockedExits> locked_exits_;
+  UniqueFd signals_;
+
+  bool reset_asked_ = false;
+  std::optional<Outcome> outcome_;
+  bool paused_for_space_ = false;
+  std::optional<Nanoseconds> grace_ends_;  // host time; set by SIGTERM or SIGINT
+
+  std::mutex park_lock_;
+  std::condition_variable park_changed_;
+  std::atomic<bool> park_asked_ = false;
+  std::atomic<bool> quitting_ = false;
+  unsigned parked_ = 0;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace whistler
