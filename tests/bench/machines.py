@@ -46,7 +46,7 @@ class Whistler:
             "vnc": {"listen": "127.0.0.1", "port": -1},
             "debug": {"exit_port": hex(EXIT_PORT)}}
         if pc.serial:
-            description["serial"] = [{"backend": f"file:{pc.serial}"}]
+            description["serial"] = [{"backend": "file", "path": pc.serial}]
         self.count += 1
         path = os.path.join(self.work, f"bench-{self.count}.json")
         with open(path, "w", encoding="utf-8") as file:
@@ -82,11 +82,17 @@ class Bare:
     name = "bare"
 
     def __init__(self, work):
-        self.program = os.path.join(work, "bare")
-        subprocess.run(["cc", "-O2", "-o", self.program, os.path.join(HERE, "bare.c")], check=True)
+        self.program = compile_c(work, "bare")
 
     def command(self, pc):
         return [self.program, pc.bios, str(pc.memory)]
+
+
+def compile_c(work, name):
+    """Path of the program made of NAME.c."""
+    program = os.path.join(work, name)
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", program, os.path.join(HERE, f"{name}.c")], check=True)
+    return program
 
 
 def make_rom(work, mode, count):

@@ -1,7 +1,5 @@
 """Running one monitor once and taking its figures."""
-import os
 import re
-import signal
 import subprocess
 import tempfile
 import time
@@ -16,33 +14,23 @@ class Failed(Exception):
 class Figures:
     """Wall-clock and processor seconds, and the peak of resident memory in KiB, of one finished process."""
 
-    def __init__(self, seconds, usage):
+    def __init__(self, seconds, processor, peak_kib):
         self.seconds = seconds
-        self.user = usage.ru_utime
-        self.system = usage.ru_stime
-        self.peak_kib = usage.ru_maxrss
-
-    @property
-    def processor(self):
-        return self.user + self.system
+        self.processor = processor
+        self.peak_kib = peak_kib
 
 
-def run_to_exit(command, expected, timeout=120):
-    """Runs the command from exec to its end, which must have the status `expected`."""
-    with tempfile.TemporaryFile() as log:
-        started = time.monotonic()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        signal.signal(signal.SIGALRM, lambda number, frame: process.kill())
-        signal.setitimer(signal.ITIMER_REAL, timeout)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - started
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != expected:
+def run_to_exit(launcher, command, expected, timeout=120):
+    """Runs the command from exec to its end, which must have the status `expected`; `launcher` is the built launch.c."""
+    with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile("r") as result:
+        subprocess.run([launcher, result.name, str(timeout)] + command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                       check=True)
+        status, nanoseconds, user, system, peak_kib = (int(word) for word in result.read().split())
+        if status != expected:
             log.seek(0)
             text = log.read().decode("utf-8", "replace").strip()[-500:]
-            raise Failed(f"{' '.join(command)} ended with status {process.returncode}, not {expected}: {text}")
-        return Figures(seconds, usage)
+            raise Failed(f"{' '.join(command)} ended with status {status}, not {expected}: {text}")
+        return Figures(nanoseconds / 1e9, (user + system) / 1e6, peak_kib)
 
 
 def wait_for_text(path, pattern, process, timeout):
@@ -88,7 +76,7 @@ def stop(process):
 def user_space_exits(command, expected):
     """How often KVM_RUN came back to the program, counted by the kernel's own tracepoint."""
     with tempfile.NamedTemporaryFile("r") as result:
-        done = subprocess.run(["perf", "stat", "-x,", "-o", result.name, "-e", "kvm:kvm_userspace_exit", "--"] + command,
+        done = subprocess.run(["timeout", "60", "perf", "stat", "-x,", "-o", result.name, "-e", "kvm:kvm_userspace_exit", "--"] + command,
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
         text = result.read()
     if done.returncode != expected:
