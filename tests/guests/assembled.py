@@ -1,0 +1,33 @@
+"""Guests made of nothing but an assembler source: hello, demo, multiboot."""
+import os
+
+from store import HERE, guest, read, run, to_qcow2, write
+
+DISK_SIZE = 1 << 20  # the boot sectors' partition entries say so, too
+
+
+def assemble_disk(source, target):
+    raw = target + ".raw"
+    run("nasm", "-f", "bin", "-o", raw, os.path.join(HERE, source))
+    code = read(raw)
+    write(raw, code + bytes(DISK_SIZE - len(code)))
+    to_qcow2(raw, target)
+
+
+@guest("hello.qcow2", ["hello/hello.asm"], ["nasm", "qemu-utils"])
+def hello(target):
+    """A boot sector that says HELLO on every channel and leaves by the exit port with status 85."""
+    assemble_disk("hello/hello.asm", target)
+
+
+@guest("demo.qcow2", ["demo/demo.asm"], ["nasm", "qemu-utils"])
+def demo(target):
+    """What ./run shows: facts of the machine, echo of what is typed, Esc powers off."""
+    assemble_disk("demo/demo.asm", target)
+
+
+@guest("multiboot.elf", ["multiboot/multiboot.asm"], ["nasm", "binutils"])
+def multiboot(target):
+    """A multiboot kernel that checks its loader and leaves by the exit port with status 33."""
+    run("nasm", "-f", "elf32", "-o", target + ".o", os.path.join(HERE, "multiboot/multiboot.asm"))
+    run("ld", "-m", "elf_i386", "-Ttext", "0x100000", "--build-id=none", "-s", "-o", target, target + ".o")
