@@ -1,7 +1,6 @@
 #include "vmm/kvm/vcpu.hpp"
 
 #include <fmt/format.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -11,6 +10,8 @@
 #include <csignal>
 #include <cstring>
 #include <utility>
+
+#include "vmm/kvm/kvm_abi.hpp"
 
 namespace whistler {
 namespace {

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 
 #include <array>
@@ -10,6 +9,8 @@
 #include <cstring>
 
 #include "base/log.hpp"
+
+#include "vmm/kvm/kvm_abi.hpp"
 
 namespace whistler {
 namespace {
