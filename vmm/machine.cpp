@@ -15,7 +15,7 @@
 namespace whistler {
 namespace {
 
-constexpr Nanoseconds kGraceTime = 10 * kNanosecondsPerSecond;
+constexpr Nanoseconds kGraceTime = 30 * kNanosecondsPerSecond;
 constexpr Nanoseconds kSpaceRetry = kNanosecondsPerSecond;
 
 Nanoseconds host_now() {
