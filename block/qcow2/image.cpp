@@ -83,7 +83,7 @@ Task<Result<void>> Image::load_l1() {
 }
 
 Task<Result<void>> Image::prepare() {
-  if (geometry_.external_data && !data_file_) {
+  if (geometry_.external_data && !data_file_ && !options_.for_repair) {
     co_return fail(ErrorCode::kInvalid,
                    fmt::format("{}: the image keeps its data in another file, which was not opened", name()));
   }
