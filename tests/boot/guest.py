@@ -37,6 +37,7 @@ class Guest:
         self.work = work
         self.keep = keep
         self.serial_text = ""
+        self._seen = 0
         self._serial = None
         self._screen = None
         self._serial_path = os.path.join(work, "serial.sock")
@@ -53,6 +54,7 @@ class Guest:
         with open(self._log_path, "wb") as log:
             self.process = subprocess.Popen([whistler, "run", path, *arguments], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT, cwd=work)
+        self._connect_serial()  # at once: what is sent while nobody listens is lost
 
     def __enter__(self):
         return self
@@ -113,11 +115,17 @@ class Guest:
                 return None
             connection.setblocking(False)
             return connection
-        if self._serial is None:
+        try:
             self._serial = self._until("the serial socket", 30, attempt)
+        except GuestError:
+            # A guest may be done, or its description refused, before anyone could listen: the end tells.
+            if self.process.poll() is None:
+                self.process.kill()
+                raise
 
     def _drain_serial(self):
-        self._connect_serial()
+        if self._serial is None:
+            return
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while True:
                 data = self._serial.recv(65536)
@@ -127,18 +135,15 @@ class Guest:
 
     def wait_serial(self, pattern, timeout):
         """Waits for the pattern in what has come over the serial line since the last wait that found something."""
-        start = getattr(self, "_seen", 0)
-
         def attempt():
             self._drain_serial()
-            return re.compile(pattern, re.S).search(self.serial_text, start)
+            return re.compile(pattern, re.S).search(self.serial_text, self._seen)
         found = self._until(f"{pattern!r} on the serial line", timeout, attempt)
         self._seen = found.end()
         return found
 
     def send_serial(self, text):
         """Types on the serial line, no faster than a 16-byte FIFO without flow control takes it."""
-        self._connect_serial()
         for at in range(0, len(text), 8):
             self._serial.sendall(text[at:at + 8].encode())
             time.sleep(0.05)
