@@ -17,7 +17,8 @@ class WaitQueue {
   WaitQueue(const WaitQueue&) = delete;
   WaitQueue& operator=(const WaitQueue&) = delete;
 
-  /// `co_await queue.wait()` suspends until a wake reaches this coroutine; check the condition again afterwards.
+  /// `co_await queue.wait()` suspends until a wake reaches this coroutine; check the condition again
+  /// afterwards.
   [[nodiscard]] auto wait() {
     struct Awaiter {
       WaitQueue& queue;

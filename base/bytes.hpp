@@ -46,14 +46,17 @@ inline void store_be(void* to, std::type_identity_t<T> value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-/// An integer stored in `order`, at any address: it has no alignment and no padding, so structures of such fields can be
-/// read and written as bytes.
+/// An integer stored in `order`, at any address: it has no alignment and no padding, so structures of such
+/// fields can be read and written as bytes.
 template <std::integral T, std::endian order>
 class EndianField {
  public:
   constexpr EndianField() = default;
-  constexpr EndianField(T value) : raw_(std::bit_cast<Raw>(swap_to<order>(value))) {}  // NOLINT: converts by design
-  constexpr operator T() const { return swap_to<order>(std::bit_cast<T>(raw_)); }      // NOLINT: converts by design
+  constexpr EndianField(T value)
+      : raw_(std::bit_cast<Raw>(swap_to<order>(value))) {}  // NOLINT: converts by design
+  constexpr operator T() const {
+    return swap_to<order>(std::bit_cast<T>(raw_));
+  }  // NOLINT: converts by design
 
  private:
   using Raw = std::array<std::uint8_t, sizeof(T)>;
@@ -65,7 +68,9 @@ template <std::integral T>
 using Le = EndianField<T, std::endian::little>;
 
 /// `value` rounded down / up to a multiple of `unit`, a power of two.
-[[nodiscard]] constexpr std::uint64_t align_down(std::uint64_t value, std::uint64_t unit) { return value & ~(unit - 1); }
+[[nodiscard]] constexpr std::uint64_t align_down(std::uint64_t value, std::uint64_t unit) {
+  return value & ~(unit - 1);
+}
 [[nodiscard]] constexpr std::uint64_t align_up(std::uint64_t value, std::uint64_t unit) {
   return align_down(value + unit - 1, unit);
 }

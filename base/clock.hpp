@@ -1,4 +1,5 @@
-// The guest's time. Nobody below vmm/ asks the host for it: a Clock is handed in, so tests and qtest can turn it by hand.
+// The guest's time. Nobody below vmm/ asks the host for it: a Clock is handed in, so tests and qtest can turn
+// it by hand.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,8 @@ __extension__ using Uint128 = unsigned __int128;
 /// How many ticks of `hertz` fit into `elapsed`, without overflow for any machine that runs under 290 years.
 [[nodiscard]] constexpr std::uint64_t ticks_in(Nanoseconds elapsed, std::uint64_t hertz) {
   using Wide = Uint128;
-  return static_cast<std::uint64_t>(static_cast<Wide>(elapsed) * hertz / static_cast<Wide>(kNanosecondsPerSecond));
+  return static_cast<std::uint64_t>(static_cast<Wide>(elapsed) * hertz /
+                                    static_cast<Wide>(kNanosecondsPerSecond));
 }
 
 /// The first moment at which `ticks` ticks of `hertz` have passed: ticks_in(time_of_tick(n, f), f) == n.

@@ -16,8 +16,8 @@ std::unexpected<Error> fail(ErrorCode code, std::string message) {
 }
 
 std::unexpected<Error> fail_errno(int errnum, std::string_view what) {
-  return std::unexpected(
-      Error{code_from_errno(errnum), errnum, fmt::format("{}: {}", what, std::generic_category().message(errnum))});
+  return std::unexpected(Error{code_from_errno(errnum), errnum,
+                               fmt::format("{}: {}", what, std::generic_category().message(errnum))});
 }
 
 ErrorCode code_from_errno(int errnum) {

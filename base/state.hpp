@@ -11,13 +11,13 @@
 //     }
 //   };
 //
-// That list drives save, load and dump. Fields may be integers, bools, enums, strings, std::array and std::vector of
-// any of these, and structs with a `fields` of their own.
+// That list drives save, load and dump. Fields may be integers, bools, enums, strings, std::array and
+// std::vector of any of these, and structs with a `fields` of their own.
 //
-// Format: a struct is a row of { name length u8, name, payload length u32, payload }; numbers are little-endian at
-// their own width; a string is its bytes; a vector or array is its element count u32 and then its elements,
-// each with a u32 length when an element has no fixed size. Loading looks fields up by name, so their
-// order is free; a missing or ill-sized one is an error and leaves the target untouched.
+// Format: a struct is a row of { name length u8, name, payload length u32, payload }; numbers are
+// little-endian at their own width; a string is its bytes; a vector or array is its element count u32 and
+// then its elements, each with a u32 length when an element has no fixed size. Loading looks fields up by
+// name, so their order is free; a missing or ill-sized one is an error and leaves the target untouched.
 #pragma once
 
 #include <array>
@@ -92,7 +92,8 @@ void encode(StateBytes& out, const T& value) {
       }
     }
   } else {
-    static_assert(Structure<T>, "a state field is an integer, enum, string, array, vector or a struct with fields()");
+    static_assert(Structure<T>,
+                  "a state field is an integer, enum, string, array, vector or a struct with fields()");
     T::fields(value, [&](std::string_view name, const auto& field) {
       StateBytes payload;
       encode(payload, field);
@@ -220,8 +221,8 @@ class StateWriter {
   StateBytes bytes_;
 };
 
-/// Hands back what StateWriter collected. The bytes may come from a hostile file: a device must still check that
-/// loaded indices and lengths are in range before it adopts them.
+/// Hands back what StateWriter collected. The bytes may come from a hostile file: a device must still check
+/// that loaded indices and lengths are in range before it adopts them.
 class StateReader {
  public:
   /// `bytes` must outlive the reader.

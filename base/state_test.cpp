@@ -34,9 +34,7 @@ struct Sample {
   }
 };
 
-Sample filled() {
-  return {0xDEADBEEF, true, Mode::kBusy, {1, 2, 3}, {9, 8}, {Inner{7}, Inner{6}}, "ide0"};
-}
+Sample filled() { return {0xDEADBEEF, true, Mode::kBusy, {1, 2, 3}, {9, 8}, {Inner{7}, Inner{6}}, "ide0"}; }
 
 }  // namespace
 

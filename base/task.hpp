@@ -1,12 +1,14 @@
-// Coroutines: Task<T> is work that may wait for I/O without a thread. It starts when awaited, runs on the thread
-// that resumes it, and hands its result to the one coroutine that awaits it. Not thread-safe: a task belongs to
-// one executor and, in the machine, runs under the machine lock.
+// Coroutines: Task<T> is work that may wait for I/O without a thread. It starts when awaited, runs on the
+// thread that resumes it, and hands its result to the one coroutine that awaits it. Not thread-safe: a task
+// belongs to one executor and, in the machine, runs under the machine lock.
 //
 // Rules for authors:
-//  - Parameters are copied into the frame; references and spans must outlive the awaited call. Awaiting at once, as in
+//  - Parameters are copied into the frame; references and spans must outlive the awaited call. Awaiting at
+//  once, as in
 //    `co_await f(span)`, keeps temporaries of the full expression alive.
 //  - No capturing lambda as a coroutine: its captures live in the lambda, not in the frame. Write a function.
-//  - Keep `co_await` out of conditional expressions and of braced initialisers: g++ 12 miscompiles temporaries there.
+//  - Keep `co_await` out of conditional expressions and of braced initialisers: g++ 12 miscompiles
+//  temporaries there.
 //    Give the result a name first.
 //  - Task functions do not throw; they return Result.
 #pragma once
@@ -130,8 +132,8 @@ Detached run_detached(Task<T> task, Done done) {
 
 }  // namespace task_detail
 
-/// Starts `task` now; it runs until it first waits. When it ends, `done` is called with its result (or nothing for
-/// void), on the thread that resumed it last. Both are kept alive until then.
+/// Starts `task` now; it runs until it first waits. When it ends, `done` is called with its result (or
+/// nothing for void), on the thread that resumed it last. Both are kept alive until then.
 template <typename T, typename Done>
 void spawn(Task<T> task, Done done) {
   task_detail::run_detached(std::move(task), std::move(done));
@@ -144,13 +146,13 @@ inline void spawn(Task<void> task) {
 class Executor {
  public:
   virtual ~Executor() = default;
-  /// Resumes every coroutine whose I/O has completed. With `wait`, blocks until there is at least one; it must not be
-  /// called so when nothing is in flight.
+  /// Resumes every coroutine whose I/O has completed. With `wait`, blocks until there is at least one; it
+  /// must not be called so when nothing is in flight.
   virtual void run_once(bool wait) = 0;
 };
 
-/// Runs `task` to its end on this thread by turning `executor`, and returns its result. For tools and tests, never for
-/// the machine's threads.
+/// Runs `task` to its end on this thread by turning `executor`, and returns its result. For tools and tests,
+/// never for the machine's threads.
 template <typename T>
 T sync_wait(Executor& executor, Task<T> task) {
   if constexpr (std::is_void_v<T>) {

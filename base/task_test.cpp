@@ -37,7 +37,9 @@ TEST_CASE("nested_tasks_return_values_inline", "[task]") {
 }
 
 TEST_CASE("unawaited_task_is_freed_without_running", "[task]") {
-  { auto task = answer(); }
+  {
+    auto task = answer();
+  }
   SUCCEED("no leak: checked by the address sanitizer");
 }
 

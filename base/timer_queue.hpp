@@ -12,7 +12,8 @@ namespace whistler {
 
 class Timer;
 
-/// Owned by the machine; used under the machine lock. The event loop asks next_deadline() and calls run_expired().
+/// Owned by the machine; used under the machine lock. The event loop asks next_deadline() and calls
+/// run_expired().
 class TimerQueue {
  public:
   explicit TimerQueue(const Clock& clock) : clock_(clock) {}
@@ -24,12 +25,13 @@ class TimerQueue {
   /// The earliest deadline, or nothing if no timer is armed.
   [[nodiscard]] std::optional<Nanoseconds> next_deadline() const;
 
-  /// Calls every timer whose deadline is not after now, earliest first, those of one deadline in the order they were
-  /// armed. A timer that arms itself again for a moment already past runs again in the same call at most once a
-  /// deadline it names, so it must move its deadline on.
+  /// Calls every timer whose deadline is not after now, earliest first, those of one deadline in the order
+  /// they were armed. A timer that arms itself again for a moment already past runs again in the same call at
+  /// most once a deadline it names, so it must move its deadline on.
   void run_expired();
 
-  /// `hook` is called whenever the earliest deadline moves forward in time to an earlier one: a loop asleep must wake.
+  /// `hook` is called whenever the earliest deadline moves forward in time to an earlier one: a loop asleep
+  /// must wake.
   void on_earlier_deadline(std::function<void()> hook) { earlier_hook_ = std::move(hook); }
 
  private:

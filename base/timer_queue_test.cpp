@@ -22,7 +22,10 @@ TEST_CASE("run_expired_calls_due_timers_in_deadline_order", "[timer]") {
 TEST_CASE("destroyed_timer_is_not_called", "[timer]") {
   ManualClock clock;
   TimerQueue queue(clock);
-  { Timer timer(queue, [] { FAIL("called"); }); timer.arm(1); }
+  {
+    Timer timer(queue, [] { FAIL("called"); });
+    timer.arm(1);
+  }
   clock.set(2);
   queue.run_expired();
   REQUIRE_FALSE(queue.next_deadline().has_value());
@@ -34,7 +37,11 @@ TEST_CASE("periodic_timer_rearms_from_its_callback", "[timer]") {
   int calls = 0;
   Nanoseconds due = 10;
   Timer* self = nullptr;
-  Timer timer(queue, [&] { ++calls; due += 10; self->arm(due); });
+  Timer timer(queue, [&] {
+    ++calls;
+    due += 10;
+    self->arm(due);
+  });
   self = &timer;
   timer.arm(due);
   clock.set(35);

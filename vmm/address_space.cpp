@@ -73,7 +73,8 @@ std::uint64_t AddressSpace::read(std::uint64_t address, unsigned width) {
   std::uint64_t value = 0;  // across an edge: byte by byte
   for (unsigned i = 0; i < width; ++i) {
     const Window* at = find(address + i);
-    const std::uint64_t byte = at != nullptr ? at->memory[address + i - at->address] : bus_.read(address + i, 1);
+    const std::uint64_t byte =
+        at != nullptr ? at->memory[address + i - at->address] : bus_.read(address + i, 1);
     value |= byte << (8 * i);
   }
   return value;
@@ -85,7 +86,8 @@ void AddressSpace::write(std::uint64_t address, unsigned width, std::uint64_t va
     bus_.write(address, width, value);
     return;
   }
-  if (window != nullptr && window->access == Access::kReadOnly && address - window->address + width <= window->memory.size()) {
+  if (window != nullptr && window->access == Access::kReadOnly &&
+      address - window->address + width <= window->memory.size()) {
     bus_.write(address, width, value);
     return;
   }

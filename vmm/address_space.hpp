@@ -11,7 +11,8 @@
 
 namespace whistler {
 
-/// Makes a window known to what runs the vCPUs (KVM memory slots). Without one (qtest) the AddressSpace alone answers.
+/// Makes a window known to what runs the vCPUs (KVM memory slots). Without one (qtest) the AddressSpace alone
+/// answers.
 class SlotBackend {
  public:
   virtual ~SlotBackend() = default;

@@ -353,6 +353,12 @@ void BoardPc::reset() {
 }
 
 void BoardPc::set_up_without_firmware() {
+  // RAM in place of ROM from 0xC0000 to 0xFFFFF: the tables lie there (82441FX, 3.2.18).
+  constexpr unsigned kPam0 = 0x59;
+  pci_.config_write(kHostBridgeSlot, 0, kPam0, 1, 0x30);
+  for (unsigned pam = 1; pam <= 6; ++pam) {
+    pci_.config_write(kHostBridgeSlot, 0, kPam0 + pam, 1, 0x33);
+  }
   // PIRQ A to D as SeaBIOS routes them, and each function's interrupt line to match.
   constexpr std::array<std::uint8_t, 4> kPirqIrq = {10, 10, 11, 11};
   constexpr unsigned kPirqRoute = 0x60;
@@ -370,7 +376,7 @@ void BoardPc::set_up_without_firmware() {
   pci_.config_write(kPiixSlot, kIdeFunction, 0x40, 4, 0x80008000);
   pci_.config_write(kPiixSlot, kIdeFunction, kPciBar0 + 16, 4, 0xC000);
   pci_.config_write(kPiixSlot, kIdeFunction, kPciCommand, 2, kPciCommandIo | kPciCommandMaster);
-  pci_.config_write(kVgaSlot, 0, kPciBar0, 4, 0xFD000000);
+  pci_.config_write(kVgaSlot, 0, kPciBar0, 4, 0xE0000000);  // aligned for any size up to 256 MiB
   pci_.config_write(kVgaSlot, 0, kPciBar0 + 8, 4, 0xFEBF0000);
   pci_.config_write(kVgaSlot, 0, kPciCommand, 2, kPciCommandIo | kPciCommandMemory);
 }

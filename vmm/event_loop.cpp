@@ -11,7 +11,8 @@
 
 namespace whistler {
 
-Result<std::unique_ptr<EventLoop>> EventLoop::create(std::mutex& machine_lock, HostClock& clock, TimerQueue& timers) {
+Result<std::unique_ptr<EventLoop>> EventLoop::create(std::mutex& machine_lock, HostClock& clock,
+                                                     TimerQueue& timers) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   epoll_event event{};
@@ -20,11 +21,17 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create(std::mutex& machine_lock, H
   if (!epoll || !wake || ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) {
     return fail_errno(errno, "event loop: epoll cannot be set up");
   }
-  return std::unique_ptr<EventLoop>(new EventLoop(machine_lock, clock, timers, std::move(epoll), std::move(wake)));
+  return std::unique_ptr<EventLoop>(
+      new EventLoop(machine_lock, clock, timers, std::move(epoll), std::move(wake)));
 }
 
-EventLoop::EventLoop(std::mutex& machine_lock, HostClock& clock, TimerQueue& timers, UniqueFd epoll, UniqueFd wake_fd)
-    : machine_lock_(machine_lock), clock_(clock), timers_(timers), epoll_(std::move(epoll)), wake_(std::move(wake_fd)) {
+EventLoop::EventLoop(std::mutex& machine_lock, HostClock& clock, TimerQueue& timers, UniqueFd epoll,
+                     UniqueFd wake_fd)
+    : machine_lock_(machine_lock),
+      clock_(clock),
+      timers_(timers),
+      epoll_(std::move(epoll)),
+      wake_(std::move(wake_fd)) {
   timers_.on_earlier_deadline([this] { wake(); });
 }
 
@@ -67,7 +74,8 @@ void EventLoop::run_once(Nanoseconds most) {
   }
   std::array<epoll_event, 16> events{};
   timespec timeout{most / kNanosecondsPerSecond, most % kNanosecondsPerSecond};
-  const int count = ::epoll_pwait2(epoll_.get(), events.data(), static_cast<int>(events.size()), most < 0 ? nullptr : &timeout, nullptr);
+  const int count = ::epoll_pwait2(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                                   most < 0 ? nullptr : &timeout, nullptr);
 
   std::scoped_lock lock(machine_lock_);
   for (int i = 0; i < count; ++i) {

@@ -1,4 +1,5 @@
-// What the main thread does: waits for descriptors and guest-time deadlines, and calls back under the machine lock.
+// What the main thread does: waits for descriptors and guest-time deadlines, and calls back under the machine
+// lock.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +16,18 @@
 
 namespace whistler {
 
-/// watch(), unwatch() and callbacks: under the machine lock. run_once(): the main thread, without the lock. wake() and
-/// post(): any thread.
+/// watch(), unwatch() and callbacks: under the machine lock. run_once(): the main thread, without the lock.
+/// wake() and post(): any thread.
 class EventLoop {
  public:
   using Callback = std::function<void(std::uint32_t events)>;
 
   /// `clock` and `timers` drive the deadlines; a stopped clock has none.
-  [[nodiscard]] static Result<std::unique_ptr<EventLoop>> create(std::mutex& machine_lock, HostClock& clock, TimerQueue& timers);
+  [[nodiscard]] static Result<std::unique_ptr<EventLoop>> create(std::mutex& machine_lock, HostClock& clock,
+                                                                 TimerQueue& timers);
 
-  /// Calls back when `fd` has any of `events` (EPOLLIN, EPOLLOUT, ...), level-triggered. Replaces an earlier watch.
+  /// Calls back when `fd` has any of `events` (EPOLLIN, EPOLLOUT, ...), level-triggered. Replaces an earlier
+  /// watch.
   void watch(int fd, std::uint32_t events, Callback callback);
   void unwatch(int fd);
 

@@ -18,10 +18,12 @@ Result<GuestRam> GuestRam::create(std::uint64_t bytes, Options options) {
   void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, sharing | MAP_NORESERVE, fd.get(), 0);
   if (at == MAP_FAILED) {
     if (options.huge_pages) {
-      return fail(ErrorCode::kNoSpace,
-                  fmt::format("memory_options.huge_pages: the host's pool is too small for {} MiB; set it with `sysctl "
-                              "vm.nr_hugepages={}`, or switch the option off",
-                              bytes >> 20, (bytes + (2U << 20) - 1) >> 21));
+      return fail(
+          ErrorCode::kNoSpace,
+          fmt::format(
+              "memory_options.huge_pages: the host's pool is too small for {} MiB; set it with `sysctl "
+              "vm.nr_hugepages={}`, or switch the option off",
+              bytes >> 20, (bytes + (2U << 20) - 1) >> 21));
     }
     return fail_errno(errno, fmt::format("memory: {} MiB of guest memory cannot be mapped", bytes >> 20));
   }
@@ -31,7 +33,8 @@ Result<GuestRam> GuestRam::create(std::uint64_t bytes, Options options) {
   return GuestRam(std::move(fd), {static_cast<std::uint8_t*>(at), bytes});
 }
 
-GuestRam::GuestRam(GuestRam&& other) noexcept : fd_(std::move(other.fd_)), bytes_(std::exchange(other.bytes_, {})) {}
+GuestRam::GuestRam(GuestRam&& other) noexcept
+    : fd_(std::move(other.fd_)), bytes_(std::exchange(other.bytes_, {})) {}
 
 GuestRam::~GuestRam() {
   if (!bytes_.empty()) {
@@ -39,11 +42,14 @@ GuestRam::~GuestRam() {
   }
 }
 
-std::span<std::uint8_t> GuestRam::low() const { return bytes_.first(std::min(bytes_.size(), std::size_t{kMostLowRam})); }
+std::span<std::uint8_t> GuestRam::low() const {
+  return bytes_.first(std::min(bytes_.size(), std::size_t{kMostLowRam}));
+}
 std::span<std::uint8_t> GuestRam::high() const { return bytes_.subspan(low().size()); }
 
 Result<HostMemory> HostMemory::create(std::uint64_t bytes) {
-  void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* at =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) {
     return fail_errno(errno, fmt::format("{} KiB of memory cannot be mapped", bytes >> 10));
   }

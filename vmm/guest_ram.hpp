@@ -13,13 +13,13 @@ namespace whistler {
 inline constexpr std::uint64_t kMostLowRam = 0xC0000000;
 inline constexpr std::uint64_t kHighRamBase = 0x100000000;
 
-/// One host mapping of a memfd (so that a saved machine's memory can later be mapped by many), zero at first and not yet
-/// backed by host pages. Fixed in place for its life.
+/// One host mapping of a memfd (so that a saved machine's memory can later be mapped by many), zero at first
+/// and not yet backed by host pages. Fixed in place for its life.
 class GuestRam {
  public:
   struct Options {
     bool huge_pages = false;  ///< from the host's hugetlb pool: an error names the setting if it is too small
-    bool merge = false;       ///< let the kernel's KSM merge pages that are equal to others' (private mapping)
+    bool merge = false;  ///< let the kernel's KSM merge pages that are equal to others' (private mapping)
   };
   [[nodiscard]] static Result<GuestRam> create(std::uint64_t bytes, Options options);
   GuestRam(GuestRam&& other) noexcept;

@@ -11,7 +11,9 @@ namespace whistler {
 /// Starts stopped at 0. stop() and start() under the machine lock; now() from any thread.
 class HostClock final : public Clock {
  public:
-  [[nodiscard]] Nanoseconds now() const override { return running_ ? host_now() - offset_ : stopped_at_.load(); }
+  [[nodiscard]] Nanoseconds now() const override {
+    return running_ ? host_now() - offset_ : stopped_at_.load();
+  }
   void start() {
     if (!running_) {
       offset_ = host_now() - stopped_at_;
@@ -28,7 +30,9 @@ class HostClock final : public Clock {
 
  private:
   static Nanoseconds host_now() {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
   std::atomic<bool> running_ = false;
   std::atomic<Nanoseconds> offset_ = 0;

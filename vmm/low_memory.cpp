@@ -9,8 +9,12 @@ constexpr std::size_t kMostRomBelow1M = 128 * 1024;
 
 }  // namespace
 
-LowMemory::LowMemory(MemoryMapper& mapper, unsigned first_slot, std::span<std::uint8_t> ram, std::span<std::uint8_t> bios)
-    : mapper_(mapper), first_slot_(first_slot), ram_(ram), rom_(bios.last(std::min(bios.size(), kMostRomBelow1M))) {
+LowMemory::LowMemory(MemoryMapper& mapper, unsigned first_slot, std::span<std::uint8_t> ram,
+                     std::span<std::uint8_t> bios)
+    : mapper_(mapper),
+      first_slot_(first_slot),
+      ram_(ram),
+      rom_(bios.last(std::min(bios.size(), kMostRomBelow1M))) {
   remap();
 }
 
@@ -19,7 +23,8 @@ Result<void> LowMemory::attach(Bus& memory) {
 }
 
 void LowMemory::set_shadow(unsigned segment, bool read_dram, bool write_dram) {
-  // Segment 0 is the 64 KiB at 0xF0000; the others follow from 0xC0000 on, 16 KiB each (82441FX, section 3.2.18).
+  // Segment 0 is the 64 KiB at 0xF0000; the others follow from 0xC0000 on, 16 KiB each (82441FX,
+  // section 3.2.18).
   constexpr unsigned kPiecesOfF = 4;
   const unsigned first = segment == 0 ? kPieces - kPiecesOfF : segment - 1;
   const unsigned count = segment == 0 ? kPiecesOfF : 1;
@@ -31,7 +36,8 @@ void LowMemory::set_shadow(unsigned segment, bool read_dram, bool write_dram) {
 
 void LowMemory::set_smram_open(bool open) {
   if (open && ram_.size() >= kShadowBase) {
-    mapper_.map(first_slot_, kSmramBase, ram_.subspan(kSmramBase, kShadowBase - kSmramBase), MemoryMapper::Access::kReadWrite);
+    mapper_.map(first_slot_, kSmramBase, ram_.subspan(kSmramBase, kShadowBase - kSmramBase),
+                MemoryMapper::Access::kReadWrite);
   } else {
     mapper_.unmap(first_slot_);
   }
@@ -58,7 +64,8 @@ void LowMemory::remap() {
     const Window next = window_of(piece);
     Window& last = wanted[start];
     const bool joins = !last.memory.empty() && !next.memory.empty() && last.access == next.access &&
-                       last.address + last.memory.size() == next.address && last.memory.data() + last.memory.size() == next.memory.data();
+                       last.address + last.memory.size() == next.address &&
+                       last.memory.data() + last.memory.size() == next.memory.data();
     if (joins) {
       last.memory = {last.memory.data(), last.memory.size() + next.memory.size()};
     } else {
@@ -79,7 +86,8 @@ void LowMemory::remap() {
   mapped_ = wanted;
 }
 
-// Only what no window takes comes here: reads where there is neither RAM nor ROM, and writes to read-only stretches.
+// Only what no window takes comes here: reads where there is neither RAM nor ROM, and writes to read-only
+// stretches.
 std::uint64_t LowMemory::read(std::uint64_t, unsigned width) { return all_ones(width); }
 
 void LowMemory::write(std::uint64_t offset, unsigned width, std::uint64_t value) {

@@ -1,4 +1,5 @@
-// The first megabyte's upper part, and the BIOS: which of 0xA0000-0xFFFFF is RAM, ROM or bus, as the host bridge says.
+// The first megabyte's upper part, and the BIOS: which of 0xA0000-0xFFFFF is RAM, ROM or bus, as the host
+// bridge says.
 #pragma once
 
 #include <array>
@@ -11,9 +12,9 @@
 
 namespace whistler {
 
-/// Carries out the PAM and SMRAM registers with memory windows. The four states of a segment, exactly: reads from RAM or
-/// from ROM (or the bus where no ROM is), and writes to RAM or to nowhere; where the two differ, writes exit and are
-/// stored by hand. Under the machine lock.
+/// Carries out the PAM and SMRAM registers with memory windows. The four states of a segment, exactly: reads
+/// from RAM or from ROM (or the bus where no ROM is), and writes to RAM or to nowhere; where the two differ,
+/// writes exit and are stored by hand. Under the machine lock.
 class LowMemory final : public ShadowControl, private IoHandler {
  public:
   static constexpr std::uint64_t kSmramBase = 0xA0000;
@@ -22,9 +23,10 @@ class LowMemory final : public ShadowControl, private IoHandler {
   /// How many slots it uses, from its first one on: SMRAM and one for each stretch of 16 KiB.
   static constexpr unsigned kSlots = 1 + (kTop - kShadowBase) / 0x4000;
 
-  /// `ram` begins at guest-physical 0. `bios` is a whole BIOS image; its last 128 KiB (or less) appear below 1 MiB. The
-  /// memory bus gets a handler for what windows do not take. All must outlive this.
-  LowMemory(MemoryMapper& mapper, unsigned first_slot, std::span<std::uint8_t> ram, std::span<std::uint8_t> bios);
+  /// `ram` begins at guest-physical 0. `bios` is a whole BIOS image; its last 128 KiB (or less) appear below
+  /// 1 MiB. The memory bus gets a handler for what windows do not take. All must outlive this.
+  LowMemory(MemoryMapper& mapper, unsigned first_slot, std::span<std::uint8_t> ram,
+            std::span<std::uint8_t> bios);
 
   /// Maps the handler for trapped writes; once, at set-up.
   [[nodiscard]] Result<void> attach(Bus& memory);
@@ -46,8 +48,8 @@ class LowMemory final : public ShadowControl, private IoHandler {
     std::span<std::uint8_t> memory;
     MemoryMapper::Access access = MemoryMapper::Access::kReadOnly;
     [[nodiscard]] bool same(const Window& other) const {
-      return address == other.address && memory.data() == other.memory.data() && memory.size() == other.memory.size() &&
-             access == other.access;
+      return address == other.address && memory.data() == other.memory.data() &&
+             memory.size() == other.memory.size() && access == other.access;
     }
   };
 

@@ -15,7 +15,7 @@
 namespace whistler {
 namespace {
 
-constexpr Nanoseconds kGraceTime = 10 * kNanosecondsPerSecond;
+constexpr Nanoseconds kGraceTime = 30 * kNanosecondsPerSecond;
 constexpr Nanoseconds kSpaceRetry = kNanosecondsPerSecond;
 
 Nanoseconds host_now() {
@@ -99,7 +99,11 @@ Machine::Machine(Description description)
     : pc_(std::move(description), clock_, clock_,
           {.reset = [this] { ask_reset(); },
            .power_off = [this] { finish({kExitPoweredOff, "the guest powered off"}); },
-           .exit = [this](int status) { finish({status & 0xFF, fmt::format("the guest left by the exit port with status {}", status & 0xFF)}); },
+           .exit =
+               [this](int status) {
+                 finish({status & 0xFF,
+                         fmt::format("the guest left by the exit port with status {}", status & 0xFF)});
+               },
            .disk_full = [this](const Error& error) { pause_for_space(error); }}) {}
 
 std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description description) {
@@ -117,9 +121,11 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
   }
   HostedPc& pc = machine->pc_;
   std::unique_lock lock(pc.lock());
-  const CpuSide cpus{.gsis = machine->vm_.get(), .slots = machine->vm_.get(),
-                     .deliver_queued_writes = [m = machine.get()] { m->vcpus_[0]->drain_coalesced(*m->exits_); },
-                     .kernel_interrupt_controllers = true};
+  const CpuSide cpus{
+      .gsis = machine->vm_.get(),
+      .slots = machine->vm_.get(),
+      .deliver_queued_writes = [m = machine.get()] { m->vcpus_[0]->drain_coalesced(*m->exits_); },
+      .kernel_interrupt_controllers = true};
   if (auto built = pc.build(cpus); !built) {
     return std::unexpected(Outcome{kExitUsage, built.error().message});
   }
@@ -268,7 +274,7 @@ void Machine::reset_machine() {
       vcpu->reset();
     }
     const auto entry = pc_.load_kernel();
-    const auto entered = !entry ? Result<void>(std::unexpected(entry.error()))
+    const auto entered = !entry   ? Result<void>(std::unexpected(entry.error()))
                          : *entry ? vcpus_[0]->enter_protected(**entry)
                                   : Result<void>();
     if (!entered) {
@@ -384,8 +390,10 @@ void Machine::handle_event(unsigned index, VcpuEvent event) {
     ask_reset();
     return;
   }
-  const auto what = event == VcpuEvent::kHalted ? "halted outside KVM's interrupt controller" : vcpus_[index]->event_detail();
-  finish({kExitGuestCrashed, fmt::format("the guest crashed: {}\n{}", what, vcpus_[index]->describe(pc_.memory()))});
+  const auto what = event == VcpuEvent::kHalted ? "halted outside KVM's interrupt controller"
+                                                : vcpus_[index]->event_detail();
+  finish({kExitGuestCrashed,
+          fmt::format("the guest crashed: {}\n{}", what, vcpus_[index]->describe(pc_.memory()))});
 }
 
 void Machine::park_if_asked(unsigned index) {

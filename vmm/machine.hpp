@@ -20,28 +20,28 @@
 
 namespace whistler {
 
-/// How a machine ended, or why it did not start: the exit status of `whistler run` and one line (after a crash, with the
-/// registers below it) for a person.
+/// How a machine ended, or why it did not start: the exit status of `whistler run` and one line (after a
+/// crash, with the registers below it) for a person.
 struct Outcome {
   int status = 0;
   std::string reason;
 };
 
-/// Locks: pc_.lock() guards every device, the ring, the timers and the requests below; vCPU threads take it for each
-/// exit, the main thread around callbacks, VNC threads for moments. park_lock_ guards only the parking of vCPU threads
-/// and is taken last.
+/// Locks: pc_.lock() guards every device, the ring, the timers and the requests below; vCPU threads take it
+/// for each exit, the main thread around callbacks, VNC threads for moments. park_lock_ guards only the
+/// parking of vCPU threads and is taken last.
 class Machine {
  public:
-  /// Opens and checks everything the description names and builds the machine; nothing runs yet. What is wrong with the
-  /// description goes before what is wrong with the host.
+  /// Opens and checks everything the description names and builds the machine; nothing runs yet. What is
+  /// wrong with the description goes before what is wrong with the host.
   [[nodiscard]] static std::expected<std::unique_ptr<Machine>, Outcome> create(Description description);
   ~Machine();
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
-  /// Runs until the guest, a signal or `timeout` (seconds; 0: none) ends it; disks are flushed and closed then. Main
-  /// thread; SIGTERM and SIGINT must be blocked in every thread: they press the power button, and stop the machine
-  /// after a grace time, or at a second one.
+  /// Runs until the guest, a signal or `timeout` (seconds; 0: none) ends it; disks are flushed and closed
+  /// then. Main thread; SIGTERM and SIGINT must be blocked in every thread: they press the power button, and
+  /// stop the machine after a grace time, or at a second one.
   [[nodiscard]] Outcome run(unsigned timeout);
 
   [[nodiscard]] HostedPc& pc() { return pc_; }

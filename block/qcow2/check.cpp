@@ -127,7 +127,7 @@ Task<Result<CheckReport>> Checker::run() {
   }
   if (repair_ == Repair::kAll && report_.corruptions == 0 &&
       (image_.header_.incompatible & (kCorruptBit | kDirty)) != 0) {
-    image_.header_.incompatible &= ~std::uint64_t{kCorruptBit | kDirty};
+    image_.header_.incompatible &= ~(kCorruptBit | kDirty);
     done = co_await image_.write_header_fields();
     if (!done) {
       co_return std::unexpected(done.error());
@@ -280,7 +280,7 @@ Task<Result<void>> Checker::count_l2(std::uint64_t offset, std::uint64_t guest, 
 }
 
 void Checker::count_entry(L2Entry entry, std::uint64_t guest, bool active) {
-  if ((entry.value & kCompressed) != 0) {
+  if ((entry.value & kCompressedFlag) != 0) {
     if (geometry_.external_data) {
       note(report_.corruptions, "ERROR guest offset {:#x}: compressed, though the data is in another file",
            guest);
@@ -359,7 +359,7 @@ Task<Result<void>> Checker::check_copied_l2(std::uint64_t l1_index) {
     const bool copied = (entry.value & kCopied) != 0;
     bool right = false;
     std::uint64_t uses_of_it = 0;
-    if ((entry.value & kCompressed) == 0) {
+    if ((entry.value & kCompressedFlag) == 0) {
       const auto host = geometry_.host_of(entry);
       if (geometry_.external_data || (host && geometry_.in_cluster(*host) != 0)) {
         continue;  // no refcounts to agree with

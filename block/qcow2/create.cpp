@@ -88,6 +88,12 @@ Task<Result<void>> create(BlockDevice& file, CreateOptions options) {
   header->l1_size = static_cast<std::uint32_t>(layout.l1_entries);
   header->l1_table_offset = layout.l1_first() << geometry.cluster_bits;
   auto first = encode_header(*header);
+  if (!first) {  // the names of features are a courtesy: in a small cluster the backing file's name comes
+                 // first
+    std::erase_if(header->extensions,
+                  [](const Extension& extension) { return extension.type == kFeatureNamesExtension; });
+    first = encode_header(*header);
+  }
   if (!first) {
     co_return std::unexpected(first.error().within(file.name()));
   }

@@ -27,16 +27,19 @@ inline constexpr std::uint64_t kMaxHostOffset = (std::uint64_t{1} << 56) - 1;
 /// What a torn write cannot split.
 inline constexpr std::uint64_t kSector = 512;
 
-enum Incompatible : std::uint64_t {
-  kDirty = 1 << 0,
-  kCorruptBit = 1 << 1,
-  kExternalData = 1 << 2,
-  kCompressionType = 1 << 3,
-  kExtendedL2 = 1 << 4,
-  kKnownIncompatible = kDirty | kCorruptBit | kExternalData | kCompressionType | kExtendedL2,
-};
-enum Compatible : std::uint64_t { kLazyRefcounts = 1 << 0 };
-enum Autoclear : std::uint64_t { kBitmapsValid = 1 << 0, kRawExternalData = 1 << 1 };
+// Incompatible features: who does not know one must not open the image.
+inline constexpr std::uint64_t kDirty = 1 << 0;
+inline constexpr std::uint64_t kCorruptBit = 1 << 1;
+inline constexpr std::uint64_t kExternalData = 1 << 2;
+inline constexpr std::uint64_t kCompressionType = 1 << 3;
+inline constexpr std::uint64_t kExtendedL2 = 1 << 4;
+inline constexpr std::uint64_t kKnownIncompatible =
+    kDirty | kCorruptBit | kExternalData | kCompressionType | kExtendedL2;
+// Compatible features: who does not know one may ignore it.
+inline constexpr std::uint64_t kLazyRefcounts = 1 << 0;
+// Autoclear features: who does not know one clears it when writing.
+inline constexpr std::uint64_t kBitmapsValid = 1 << 0;
+inline constexpr std::uint64_t kRawExternalData = 1 << 1;
 
 enum class Compression : std::uint8_t { kZlib = 0, kZstd = 1 };
 
@@ -93,7 +96,7 @@ static_assert(sizeof(DiskSnapshot) == 40);
 // Bits of L1, L2 and refcount table entries.
 inline constexpr std::uint64_t kCopied = std::uint64_t{1}
                                          << 63;  ///< refcount is exactly 1: may be written in place
-inline constexpr std::uint64_t kCompressed = std::uint64_t{1} << 62;
+inline constexpr std::uint64_t kCompressedFlag = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t kZeroFlag = 1;
 inline constexpr std::uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;
 inline constexpr std::uint64_t kL1Reserved = 0x7f00'0000'0000'01ff;
@@ -198,7 +201,7 @@ struct Geometry {
 
   /// What `entry` says about one of its subclusters (0 without extended L2).
   [[nodiscard]] constexpr Mapping classify(L2Entry entry, unsigned subcluster) const {
-    if ((entry.value & kCompressed) != 0) {
+    if ((entry.value & kCompressedFlag) != 0) {
       return {external_data ? Kind::kInvalid : Kind::kCompressed};
     }
     const auto host = host_of(entry);
@@ -231,7 +234,7 @@ struct Geometry {
   [[nodiscard]] constexpr std::uint64_t compressed_entry(std::uint64_t offset, std::uint64_t bytes) const {
     const unsigned offset_bits = 62 - (cluster_bits - 8);
     const auto sectors = (offset + bytes - 1) / kSector - offset / kSector;  // beyond the first
-    return kCompressed | sectors << offset_bits | offset;
+    return kCompressedFlag | sectors << offset_bits | offset;
   }
 };
 

@@ -33,10 +33,10 @@ static_assert(kDefault.classify({0x50000 | kCopied}, 0) == Mapping{Kind::kData, 
 static_assert(kDefault.classify({kZeroFlag}, 0) == Mapping{Kind::kZero, {}});
 static_assert(kDefault.classify({0x50000 | kCopied | kZeroFlag}, 0) == Mapping{Kind::kZero, 0x50000});
 static_assert(kDefault.classify({0x50200}, 0).kind == Kind::kInvalid);
-static_assert(kDefault.classify({kCompressed | 0x50001}, 0).kind == Kind::kCompressed);
+static_assert(kDefault.classify({kCompressedFlag | 0x50001}, 0).kind == Kind::kCompressed);
 static_assert(Geometry{.version = 2}.classify({kZeroFlag}, 0).kind == Kind::kUnallocated);
 static_assert(Geometry{.external_data = true}.classify({kCopied}, 0) == Mapping{Kind::kData, 0});
-static_assert(Geometry{.external_data = true}.classify({kCompressed | 1}, 0).kind == Kind::kInvalid);
+static_assert(Geometry{.external_data = true}.classify({kCompressedFlag | 1}, 0).kind == Kind::kInvalid);
 
 // Subclusters: bit 3 allocated, bit 4 zero.
 constexpr L2Entry kSplit{0x50000 | kCopied, 1ULL << 3 | 1ULL << (32 + 4)};
@@ -47,7 +47,7 @@ static_assert(kExtended.classify({0x50000, 1ULL | 1ULL << 32}, 0).kind == Kind::
 static_assert(kExtended.classify({0, 1}, 0).kind == Kind::kInvalid);
 
 // A compressed cluster of 1000 bytes at 0x50010 touches two sectors.
-static_assert(kDefault.compressed_entry(0x50010, 1000) == (kCompressed | 1ULL << 54 | 0x50010));
+static_assert(kDefault.compressed_entry(0x50010, 1000) == (kCompressedFlag | 1ULL << 54 | 0x50010));
 static_assert(kDefault.compressed_extent(kDefault.compressed_entry(0x50010, 1000)).offset == 0x50010);
 static_assert(kDefault.compressed_extent(kDefault.compressed_entry(0x50010, 1000)).bytes == 1024 - 0x10);
 

@@ -144,7 +144,7 @@ Result<void> check_tables(const Header& header, const Checker& check) {
 }
 
 Result<void> check_features(const Header& header, const std::string& name, const Checker& check) {
-  if (const auto unknown = header.incompatible & ~std::uint64_t{kKnownIncompatible}; unknown != 0) {
+  if (const auto unknown = header.incompatible & ~kKnownIncompatible; unknown != 0) {
     return fail(ErrorCode::kUnsupported,
                 fmt::format("{}: the image needs qcow2 features this program does not have: {}", name,
                             name_unknown_features(unknown, header)));

@@ -83,7 +83,7 @@ Task<Result<void>> Image::load_l1() {
 }
 
 Task<Result<void>> Image::prepare() {
-  if (geometry_.external_data && !data_file_) {
+  if (geometry_.external_data && !data_file_ && !options_.for_repair) {
     co_return fail(ErrorCode::kInvalid,
                    fmt::format("{}: the image keeps its data in another file, which was not opened", name()));
   }
@@ -110,7 +110,7 @@ Task<Result<void>> Image::prepare() {
     if (report->corruptions != 0) {
       co_return corrupt("was not closed properly, and its refcounts could not be repaired: run check -r all");
     }
-    header_.incompatible &= ~std::uint64_t{kDirty};
+    header_.incompatible &= ~kDirty;
     done = co_await write_header_fields();
     if (!done) {
       co_return done;
@@ -150,6 +150,9 @@ Task<void> Image::mark_corrupt() {
 
 Task<Result<void>> Image::close() {
   auto result = co_await flush();
+  if (result && refcounts_->cache().has_dirty()) {  // the counts of clusters that flush has freed
+    result = co_await flush();
+  }
   for (BlockDevice* device : {data_file_.get(), file_.get(), backing_.get()}) {
     if (device != nullptr) {
       auto closed = co_await device->close();

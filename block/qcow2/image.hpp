@@ -76,7 +76,7 @@ class Image final : public BlockDevice {
     std::uint64_t host = 0;  ///< kData: offset of the first byte
     std::uint64_t bytes = 0;
     bool copied = false;
-    std::uint64_t compressed = 0;  ///< kCompressed: the entry
+    std::uint64_t compressed = 0;  ///< kCompressedFlag: the entry
   };
   /// A cluster one of whose references is gone from memory; counted down when it is gone from disk.
   struct PendingFree {

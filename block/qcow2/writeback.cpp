@@ -178,7 +178,7 @@ void Image::free_later(std::uint64_t first, std::uint64_t count, bool discard) {
 }
 
 void Image::free_mapping_later(L2Entry entry, bool discard) {
-  if ((entry.value & kCompressed) != 0) {
+  if ((entry.value & kCompressedFlag) != 0) {
     const auto extent = geometry_.compressed_extent(entry.value);
     const auto first = extent.offset >> geometry_.cluster_bits;
     const auto last = (extent.offset + extent.bytes - 1) >> geometry_.cluster_bits;

@@ -117,7 +117,7 @@ Task<Result<void>> Image::zero_clusters(std::uint64_t offset, std::uint64_t byte
     for (auto index = index_in_slice(offset); index < entries_in_slice() && offset < end;
          ++index, offset += cluster_size) {
       const auto old = load_l2(pin->data(), index, geometry_);
-      const bool compressed = (old.value & kCompressed) != 0;
+      const bool compressed = (old.value & kCompressedFlag) != 0;
       const auto host = compressed ? std::nullopt : geometry_.host_of(old);
       const bool keep_host = !unmap && host && (old.value & kCopied) != 0;
       L2Entry entry;

@@ -93,7 +93,7 @@ void add_run_command(CLI::App& app, int& status) {
   command->footer(
       "Exit status: 0 the guest powered off; 2 arguments or description; 3 this host cannot run it; 4 the guest crashed;\n"
       "124 time limit; 128+N stopped by signal N before the guest powered off; a write of v to the debug exit port gives (v << 1) | 1.\n"
-      "SIGTERM and Ctrl-C press the power button, and stop the machine after 10 seconds or at once when repeated.\n"
+      "SIGTERM and Ctrl-C press the power button, and stop the machine after 30 seconds or at once when repeated.\n"
       "With a serial port on stdio, Ctrl-A x ends the program.\n\n"
       "Example: whistler run configs/demo.json --timeout 60");
   command->callback([options, &status] { status = run(*options); });

@@ -25,40 +25,74 @@ constexpr std::uint32_t kExtended = 0x80000001;
 constexpr std::uint32_t kKvmFeatures = 0x40000001;
 
 constexpr std::array kFeatures = std::to_array<Feature>({
-    {"fpu", kBasic, Register::kEdx, 0},          {"vme", kBasic, Register::kEdx, 1},
-    {"de", kBasic, Register::kEdx, 2},           {"pse", kBasic, Register::kEdx, 3},
-    {"tsc", kBasic, Register::kEdx, 4},          {"msr", kBasic, Register::kEdx, 5},
-    {"pae", kBasic, Register::kEdx, 6},          {"mce", kBasic, Register::kEdx, 7},
-    {"cx8", kBasic, Register::kEdx, 8},          {"apic", kBasic, Register::kEdx, 9},
-    {"sep", kBasic, Register::kEdx, 11},         {"mtrr", kBasic, Register::kEdx, 12},
-    {"pge", kBasic, Register::kEdx, 13},         {"mca", kBasic, Register::kEdx, 14},
-    {"cmov", kBasic, Register::kEdx, 15},        {"pat", kBasic, Register::kEdx, 16},
-    {"pse36", kBasic, Register::kEdx, 17},       {"clflush", kBasic, Register::kEdx, 19},
-    {"mmx", kBasic, Register::kEdx, 23},         {"fxsr", kBasic, Register::kEdx, 24},
-    {"sse", kBasic, Register::kEdx, 25},         {"sse2", kBasic, Register::kEdx, 26},
-    {"sse3", kBasic, Register::kEcx, 0},         {"pclmulqdq", kBasic, Register::kEcx, 1},
-    {"vmx", kBasic, Register::kEcx, 5},          {"ssse3", kBasic, Register::kEcx, 9},
-    {"fma", kBasic, Register::kEcx, 12},         {"cx16", kBasic, Register::kEcx, 13},
-    {"pcid", kBasic, Register::kEcx, 17},        {"sse4.1", kBasic, Register::kEcx, 19},
-    {"sse4.2", kBasic, Register::kEcx, 20},      {"x2apic", kBasic, Register::kEcx, 21},
-    {"movbe", kBasic, Register::kEcx, 22},       {"popcnt", kBasic, Register::kEcx, 23},
-    {"tsc-deadline", kBasic, Register::kEcx, 24}, {"aes", kBasic, Register::kEcx, 25},
-    {"xsave", kBasic, Register::kEcx, 26},       {"avx", kBasic, Register::kEcx, 28},
-    {"f16c", kBasic, Register::kEcx, 29},        {"rdrand", kBasic, Register::kEcx, 30},
-    {"hypervisor", kBasic, Register::kEcx, 31},  {"fsgsbase", kStructured, Register::kEbx, 0},
-    {"bmi1", kStructured, Register::kEbx, 3},    {"avx2", kStructured, Register::kEbx, 5},
-    {"smep", kStructured, Register::kEbx, 7},    {"bmi2", kStructured, Register::kEbx, 8},
-    {"erms", kStructured, Register::kEbx, 9},    {"invpcid", kStructured, Register::kEbx, 10},
-    {"avx512f", kStructured, Register::kEbx, 16}, {"rdseed", kStructured, Register::kEbx, 18},
-    {"adx", kStructured, Register::kEbx, 19},    {"smap", kStructured, Register::kEbx, 20},
-    {"clflushopt", kStructured, Register::kEbx, 23}, {"sha-ni", kStructured, Register::kEbx, 29},
-    {"umip", kStructured, Register::kEcx, 2},    {"la57", kStructured, Register::kEcx, 16},
-    {"syscall", kExtended, Register::kEdx, 11},  {"nx", kExtended, Register::kEdx, 20},
-    {"fxsr-opt", kExtended, Register::kEdx, 25}, {"pdpe1gb", kExtended, Register::kEdx, 26},
-    {"rdtscp", kExtended, Register::kEdx, 27},   {"lm", kExtended, Register::kEdx, 29},
-    {"svm", kExtended, Register::kEcx, 2},       {"topoext", kExtended, Register::kEcx, 22},
-    {"kvmclock", kKvmFeatures, Register::kEax, 3}, {"kvm-asyncpf", kKvmFeatures, Register::kEax, 4},
-    {"kvm-steal-time", kKvmFeatures, Register::kEax, 5}, {"kvm-pv-eoi", kKvmFeatures, Register::kEax, 6},
+    {"fpu", kBasic, Register::kEdx, 0},
+    {"vme", kBasic, Register::kEdx, 1},
+    {"de", kBasic, Register::kEdx, 2},
+    {"pse", kBasic, Register::kEdx, 3},
+    {"tsc", kBasic, Register::kEdx, 4},
+    {"msr", kBasic, Register::kEdx, 5},
+    {"pae", kBasic, Register::kEdx, 6},
+    {"mce", kBasic, Register::kEdx, 7},
+    {"cx8", kBasic, Register::kEdx, 8},
+    {"apic", kBasic, Register::kEdx, 9},
+    {"sep", kBasic, Register::kEdx, 11},
+    {"mtrr", kBasic, Register::kEdx, 12},
+    {"pge", kBasic, Register::kEdx, 13},
+    {"mca", kBasic, Register::kEdx, 14},
+    {"cmov", kBasic, Register::kEdx, 15},
+    {"pat", kBasic, Register::kEdx, 16},
+    {"pse36", kBasic, Register::kEdx, 17},
+    {"clflush", kBasic, Register::kEdx, 19},
+    {"mmx", kBasic, Register::kEdx, 23},
+    {"fxsr", kBasic, Register::kEdx, 24},
+    {"sse", kBasic, Register::kEdx, 25},
+    {"sse2", kBasic, Register::kEdx, 26},
+    {"sse3", kBasic, Register::kEcx, 0},
+    {"pclmulqdq", kBasic, Register::kEcx, 1},
+    {"vmx", kBasic, Register::kEcx, 5},
+    {"ssse3", kBasic, Register::kEcx, 9},
+    {"fma", kBasic, Register::kEcx, 12},
+    {"cx16", kBasic, Register::kEcx, 13},
+    {"pcid", kBasic, Register::kEcx, 17},
+    {"sse4.1", kBasic, Register::kEcx, 19},
+    {"sse4.2", kBasic, Register::kEcx, 20},
+    {"x2apic", kBasic, Register::kEcx, 21},
+    {"movbe", kBasic, Register::kEcx, 22},
+    {"popcnt", kBasic, Register::kEcx, 23},
+    {"tsc-deadline", kBasic, Register::kEcx, 24},
+    {"aes", kBasic, Register::kEcx, 25},
+    {"xsave", kBasic, Register::kEcx, 26},
+    {"avx", kBasic, Register::kEcx, 28},
+    {"f16c", kBasic, Register::kEcx, 29},
+    {"rdrand", kBasic, Register::kEcx, 30},
+    {"hypervisor", kBasic, Register::kEcx, 31},
+    {"fsgsbase", kStructured, Register::kEbx, 0},
+    {"bmi1", kStructured, Register::kEbx, 3},
+    {"avx2", kStructured, Register::kEbx, 5},
+    {"smep", kStructured, Register::kEbx, 7},
+    {"bmi2", kStructured, Register::kEbx, 8},
+    {"erms", kStructured, Register::kEbx, 9},
+    {"invpcid", kStructured, Register::kEbx, 10},
+    {"avx512f", kStructured, Register::kEbx, 16},
+    {"rdseed", kStructured, Register::kEbx, 18},
+    {"adx", kStructured, Register::kEbx, 19},
+    {"smap", kStructured, Register::kEbx, 20},
+    {"clflushopt", kStructured, Register::kEbx, 23},
+    {"sha-ni", kStructured, Register::kEbx, 29},
+    {"umip", kStructured, Register::kEcx, 2},
+    {"la57", kStructured, Register::kEcx, 16},
+    {"syscall", kExtended, Register::kEdx, 11},
+    {"nx", kExtended, Register::kEdx, 20},
+    {"fxsr-opt", kExtended, Register::kEdx, 25},
+    {"pdpe1gb", kExtended, Register::kEdx, 26},
+    {"rdtscp", kExtended, Register::kEdx, 27},
+    {"lm", kExtended, Register::kEdx, 29},
+    {"svm", kExtended, Register::kEcx, 2},
+    {"topoext", kExtended, Register::kEcx, 22},
+    {"kvmclock", kKvmFeatures, Register::kEax, 3},
+    {"kvm-asyncpf", kKvmFeatures, Register::kEax, 4},
+    {"kvm-steal-time", kKvmFeatures, Register::kEax, 5},
+    {"kvm-pv-eoi", kKvmFeatures, Register::kEax, 6},
 });
 
 std::uint32_t& register_of(CpuidEntry& entry, Register where) {
@@ -84,7 +118,8 @@ void switch_off(std::vector<CpuidEntry>& entries, const Feature& feature) {
   }
   // AMD repeats the low 24 feature bits of leaf 1 in leaf 0x80000001.
   constexpr std::uint32_t kMirrored = 0x0183F3FF;
-  if (feature.function == kBasic && feature.where == Register::kEdx && ((kMirrored >> feature.bit) & 1) != 0) {
+  if (feature.function == kBasic && feature.where == Register::kEdx &&
+      ((kMirrored >> feature.bit) & 1) != 0) {
     if (CpuidEntry* entry = find(entries, kExtended); entry != nullptr) {
       entry->edx &= ~(1U << feature.bit);
     }
@@ -153,9 +188,9 @@ Result<void> apply_cpu_features(std::vector<CpuidEntry>& entries, const CpuFeatu
     }
     CpuidEntry* entry = find(entries, feature.function, feature.index);
     if (entry == nullptr || (register_of(*entry, feature.where) & (1U << feature.bit)) == 0) {
-      return fail(ErrorCode::kUnsupported,
-                  fmt::format("cpu.features.{}: this host's CPU and KVM do not offer it; remove the switch or set it to false",
-                              feature.name));
+      return fail(ErrorCode::kUnsupported, fmt::format("cpu.features.{}: this host's CPU and KVM do not "
+                                                       "offer it; remove the switch or set it to false",
+                                                       feature.name));
     }
   }
   return {};

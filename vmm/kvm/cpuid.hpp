@@ -1,6 +1,6 @@
-// What CPU the guest sees: the host's, as far as KVM can virtualise it, with the topology and the feature switches of the
-// machine description. Pure functions over CPUID entries; the ioctls are in vm.cpp.
-// Sources: Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E; Linux Documentation/virt/kvm/x86/cpuid.rst.
+// What CPU the guest sees: the host's, as far as KVM can virtualise it, with the topology and the feature
+// switches of the machine description. Pure functions over CPUID entries; the ioctls are in vm.cpp. Sources:
+// Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E; Linux Documentation/virt/kvm/x86/cpuid.rst.
 #pragma once
 
 #include <cstdint>
@@ -22,16 +22,20 @@ struct CpuidEntry {
   std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
-/// Feature switches by name ("pae": true). Names are those of /proc/cpuinfo and of QEMU: see known_cpu_features().
+/// Feature switches by name ("pae": true). Names are those of /proc/cpuinfo and of QEMU: see
+/// known_cpu_features().
 using CpuFeatures = std::map<std::string, bool, std::less<>>;
 
 [[nodiscard]] std::vector<std::string_view> known_cpu_features();
 
-/// Removes what is switched off and checks what is switched on. A feature asked for that the host does not offer is an
-/// error naming it. NX is off unless switched on: XP-era guests take a PAE path with it that fails to boot on some.
+/// Removes what is switched off and checks what is switched on. A feature asked for that the host does not
+/// offer is an error naming it. NX is off unless switched on: XP-era guests take a PAE path with it that
+/// fails to boot on some.
 [[nodiscard]] Result<void> apply_cpu_features(std::vector<CpuidEntry>& entries, const CpuFeatures& features);
 
-/// The entries for virtual CPU `cpu` of `cores`, which appear as cores of one socket (XP licenses sockets). APIC id = cpu.
-[[nodiscard]] std::vector<CpuidEntry> cpuid_for(std::span<const CpuidEntry> entries, unsigned cpu, unsigned cores);
+/// The entries for virtual CPU `cpu` of `cores`, which appear as cores of one socket (XP licenses sockets).
+/// APIC id = cpu.
+[[nodiscard]] std::vector<CpuidEntry> cpuid_for(std::span<const CpuidEntry> entries, unsigned cpu,
+                                                unsigned cores);
 
 }  // namespace whistler

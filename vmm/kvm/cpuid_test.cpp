@@ -6,7 +6,8 @@ using namespace whistler;
 
 namespace {
 
-const CpuidEntry* leaf(const std::vector<CpuidEntry>& entries, std::uint32_t function, std::uint32_t index = 0) {
+const CpuidEntry* leaf(const std::vector<CpuidEntry>& entries, std::uint32_t function,
+                       std::uint32_t index = 0) {
   for (const auto& entry : entries) {
     if (entry.function == function && entry.index == index) {
       return &entry;

@@ -1,5 +1,6 @@
-// <linux/kvm.h> as the kernel means it. Its flexible arrays sit behind an empty struct, which has no size in C but one byte
-// in C++: that shifts the arrays and changes the ioctl numbers. Include this instead of the header itself.
+// <linux/kvm.h> as the kernel means it. Its flexible arrays sit behind an empty struct, which has no size in
+// C but one byte in C++: that shifts the arrays and changes the ioctl numbers. Include this instead of the
+// header itself.
 #pragma once
 #pragma GCC system_header
 

@@ -19,28 +19,28 @@ namespace {
 constexpr std::size_t kPage = 4096;
 constexpr int kKickSignal = SIGUSR1;
 
-// Model-specific registers that a reset must bring back and that no other KVM structure carries (values: Intel SDM 3A,
-// table 10-1; the KVM ones: Documentation/virt/kvm/x86/msr.rst).
+// Model-specific registers that a reset must bring back and that no other KVM structure carries (values:
+// Intel SDM 3A, table 10-1; the KVM ones: Documentation/virt/kvm/x86/msr.rst).
 constexpr std::array kResetMsrs = std::to_array<std::pair<std::uint32_t, std::uint64_t>>({
-    {0x10, 0},         // IA32_TIME_STAMP_COUNTER
-    {0x174, 0},        // IA32_SYSENTER_CS
-    {0x175, 0},        // IA32_SYSENTER_ESP
-    {0x176, 0},        // IA32_SYSENTER_EIP
+    {0x10, 0},                    // IA32_TIME_STAMP_COUNTER
+    {0x174, 0},                   // IA32_SYSENTER_CS
+    {0x175, 0},                   // IA32_SYSENTER_ESP
+    {0x176, 0},                   // IA32_SYSENTER_EIP
     {0x277, 0x0007040600070406},  // IA32_PAT
-    {0x2FF, 0},        // IA32_MTRR_DEF_TYPE
-    {0xC0000081, 0},   // STAR
-    {0xC0000082, 0},   // LSTAR
-    {0xC0000083, 0},   // CSTAR
-    {0xC0000084, 0},   // SFMASK
-    {0xC0000102, 0},   // KERNEL_GS_BASE
-    {0xC0000103, 0},   // TSC_AUX
-    {0x11, 0},         // MSR_KVM_WALL_CLOCK
-    {0x12, 0},         // MSR_KVM_SYSTEM_TIME
-    {0x4B564D00, 0},   // MSR_KVM_WALL_CLOCK_NEW
-    {0x4B564D01, 0},   // MSR_KVM_SYSTEM_TIME_NEW
-    {0x4B564D02, 0},   // MSR_KVM_ASYNC_PF_EN
-    {0x4B564D03, 0},   // MSR_KVM_STEAL_TIME
-    {0x4B564D04, 0},   // MSR_KVM_PV_EOI_EN
+    {0x2FF, 0},                   // IA32_MTRR_DEF_TYPE
+    {0xC0000081, 0},              // STAR
+    {0xC0000082, 0},              // LSTAR
+    {0xC0000083, 0},              // CSTAR
+    {0xC0000084, 0},              // SFMASK
+    {0xC0000102, 0},              // KERNEL_GS_BASE
+    {0xC0000103, 0},              // TSC_AUX
+    {0x11, 0},                    // MSR_KVM_WALL_CLOCK
+    {0x12, 0},                    // MSR_KVM_SYSTEM_TIME
+    {0x4B564D00, 0},              // MSR_KVM_WALL_CLOCK_NEW
+    {0x4B564D01, 0},              // MSR_KVM_SYSTEM_TIME_NEW
+    {0x4B564D02, 0},              // MSR_KVM_ASYNC_PF_EN
+    {0x4B564D03, 0},              // MSR_KVM_STEAL_TIME
+    {0x4B564D04, 0},              // MSR_KVM_PV_EOI_EN
 });
 
 std::span<std::uint8_t> bytes_at(void* base, std::size_t offset, std::size_t length) {
@@ -68,7 +68,8 @@ struct Vcpu::PowerOn {
   kvm_mp_state mp_state{};
 };
 
-Vcpu::Vcpu(UniqueFd fd, unsigned index) : fd_(std::move(fd)), index_(index), power_on_(std::make_unique<PowerOn>()) {}
+Vcpu::Vcpu(UniqueFd fd, unsigned index)
+    : fd_(std::move(fd)), index_(index), power_on_(std::make_unique<PowerOn>()) {}
 
 Vcpu::~Vcpu() {
   if (run_ != nullptr) {
@@ -76,14 +77,18 @@ Vcpu::~Vcpu() {
   }
 }
 
-Result<std::unique_ptr<Vcpu>> Vcpu::create(const Kvm& kvm, const Vm& vm, unsigned index, std::span<const CpuidEntry> cpuid) {
-  const auto failed = [&](std::string_view what) { return fail_errno(errno, fmt::format("/dev/kvm: vCPU {}: {}", index, what)); };
+Result<std::unique_ptr<Vcpu>> Vcpu::create(const Kvm& kvm, const Vm& vm, unsigned index,
+                                           std::span<const CpuidEntry> cpuid) {
+  const auto failed = [&](std::string_view what) {
+    return fail_errno(errno, fmt::format("/dev/kvm: vCPU {}: {}", index, what));
+  };
   UniqueFd fd(::ioctl(vm.fd(), KVM_CREATE_VCPU, index));
   if (!fd) {
     return failed("KVM_CREATE_VCPU");
   }
   std::unique_ptr<Vcpu> vcpu(new Vcpu(std::move(fd), index));
-  void* shared = ::mmap(nullptr, kvm.vcpu_mmap_size(), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd_.get(), 0);
+  void* shared =
+      ::mmap(nullptr, kvm.vcpu_mmap_size(), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd_.get(), 0);
   if (shared == MAP_FAILED) {
     return failed("mapping of the shared region");
   }
@@ -99,17 +104,25 @@ Result<std::unique_ptr<Vcpu>> Vcpu::create(const Kvm& kvm, const Vm& vm, unsigne
   list->nent = static_cast<std::uint32_t>(cpuid.size());
   for (std::size_t i = 0; i < cpuid.size(); ++i) {
     const CpuidEntry& e = cpuid[i];
-    list->entries[i] = {.function = e.function, .index = e.index, .flags = e.index_matters ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0U,
-                        .eax = e.eax, .ebx = e.ebx, .ecx = e.ecx, .edx = e.edx, .padding = {}};
+    list->entries[i] = {.function = e.function,
+                        .index = e.index,
+                        .flags = e.index_matters ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0U,
+                        .eax = e.eax,
+                        .ebx = e.ebx,
+                        .ecx = e.ecx,
+                        .edx = e.edx,
+                        .padding = {}};
   }
   if (::ioctl(vcpu->fd_.get(), KVM_SET_CPUID2, list) != 0) {
     return failed("KVM_SET_CPUID2");
   }
   PowerOn& state = *vcpu->power_on_;
   const int vcpu_fd = vcpu->fd_.get();
-  if (::ioctl(vcpu_fd, KVM_GET_REGS, &state.regs) != 0 || ::ioctl(vcpu_fd, KVM_GET_SREGS, &state.sregs) != 0 ||
-      ::ioctl(vcpu_fd, KVM_GET_FPU, &state.fpu) != 0 || ::ioctl(vcpu_fd, KVM_GET_LAPIC, &state.lapic) != 0 ||
-      ::ioctl(vcpu_fd, KVM_GET_VCPU_EVENTS, &state.events) != 0 || ::ioctl(vcpu_fd, KVM_GET_MP_STATE, &state.mp_state) != 0) {
+  if (::ioctl(vcpu_fd, KVM_GET_REGS, &state.regs) != 0 ||
+      ::ioctl(vcpu_fd, KVM_GET_SREGS, &state.sregs) != 0 || ::ioctl(vcpu_fd, KVM_GET_FPU, &state.fpu) != 0 ||
+      ::ioctl(vcpu_fd, KVM_GET_LAPIC, &state.lapic) != 0 ||
+      ::ioctl(vcpu_fd, KVM_GET_VCPU_EVENTS, &state.events) != 0 ||
+      ::ioctl(vcpu_fd, KVM_GET_MP_STATE, &state.mp_state) != 0) {
     return failed("reading the reset state");
   }
   return vcpu;
@@ -129,7 +142,8 @@ VcpuEvent Vcpu::run(ExitHandler& handler) {
     case KVM_EXIT_IO: {
       const auto& io = run_->io;
       const auto length = std::size_t{io.size} * io.count;
-      // SAFETY: the kernel places the data inside the shared region; a wrong offset would be its bug, not the guest's.
+      // SAFETY: the kernel places the data inside the shared region; a wrong offset would be its bug, not the
+      // guest's.
       if (io.data_offset + length > run_size_) {
         detail_ = "KVM_EXIT_IO beyond the shared region";
         return VcpuEvent::kUnknownExit;
@@ -163,12 +177,16 @@ VcpuEvent Vcpu::run(ExitHandler& handler) {
       detail_ = fmt::format("system event {}", run_->system_event.type);
       return VcpuEvent::kUnknownExit;
     case KVM_EXIT_FAIL_ENTRY:
-      detail_ = fmt::format("failed entry, hardware reason {:#x}", run_->fail_entry.hardware_entry_failure_reason);
+      detail_ =
+          fmt::format("failed entry, hardware reason {:#x}", run_->fail_entry.hardware_entry_failure_reason);
       return VcpuEvent::kFailedEntry;
     case KVM_EXIT_INTERNAL_ERROR:
-      detail_ = fmt::format("KVM internal error, suberror {} ({})", run_->internal.suberror, suberror_name(run_->internal.suberror));
+      detail_ = fmt::format("KVM internal error, suberror {} ({})", run_->internal.suberror,
+                            suberror_name(run_->internal.suberror));
       return VcpuEvent::kCannotEmulate;
-    default: detail_ = fmt::format("exit reason {} that this program does not know", run_->exit_reason); return VcpuEvent::kUnknownExit;
+    default:
+      detail_ = fmt::format("exit reason {} that this program does not know", run_->exit_reason);
+      return VcpuEvent::kUnknownExit;
   }
 }
 
@@ -217,7 +235,8 @@ Result<void> Vcpu::enter_protected(const ProtectedEntry& entry) {
     return segment;
   };
   sregs.cs = flat(entry.code_selector, 11);  // execute, read, accessed
-  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = flat(entry.data_selector, 3);  // read, write, accessed
+  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss =
+      flat(entry.data_selector, 3);  // read, write, accessed
   sregs.gdt.base = entry.gdt_address;
   sregs.gdt.limit = entry.gdt_limit;
   sregs.cr0 = 0x11;  // PE, ET
@@ -250,19 +269,23 @@ std::string Vcpu::describe(const AddressSpace& memory) const {
       "  r8  {:016x}  r9  {:016x}  r10 {:016x}  r11 {:016x}\n"
       "  r12 {:016x}  r13 {:016x}  r14 {:016x}  r15 {:016x}\n"
       "  rip {:016x}  rflags {:08x}\n",
-      index_, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15,
-      r.rip, r.rflags);
+      index_, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
+      r.r14, r.r15, r.rip, r.rflags);
   const auto segment = [](std::string_view name, const kvm_segment& seg) {
-    return fmt::format("  {} {:04x} base {:016x} limit {:08x} type {:x}\n", name, seg.selector, seg.base, seg.limit, seg.type);
+    return fmt::format("  {} {:04x} base {:016x} limit {:08x} type {:x}\n", name, seg.selector, seg.base,
+                       seg.limit, seg.type);
   };
-  text += segment("cs ", s.cs) + segment("ds ", s.ds) + segment("es ", s.es) + segment("fs ", s.fs) + segment("gs ", s.gs) +
-          segment("ss ", s.ss) + segment("tr ", s.tr) + segment("ldt", s.ldt);
-  text += fmt::format("  gdt {:016x}/{:04x}  idt {:016x}/{:04x}\n  cr0 {:08x}  cr2 {:016x}  cr3 {:016x}  cr4 {:08x}  efer {:x}\n",
-                      s.gdt.base, s.gdt.limit, s.idt.base, s.idt.limit, s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
+  text += segment("cs ", s.cs) + segment("ds ", s.ds) + segment("es ", s.es) + segment("fs ", s.fs) +
+          segment("gs ", s.gs) + segment("ss ", s.ss) + segment("tr ", s.tr) + segment("ldt", s.ldt);
+  text += fmt::format(
+      "  gdt {:016x}/{:04x}  idt {:016x}/{:04x}\n  cr0 {:08x}  cr2 {:016x}  cr3 {:016x}  cr4 {:08x}  efer "
+      "{:x}\n",
+      s.gdt.base, s.gdt.limit, s.idt.base, s.idt.limit, s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
   kvm_translation place{};
   place.linear_address = s.cs.base + r.rip;
   std::array<std::uint8_t, 16> code{};
-  if (::ioctl(fd_.get(), KVM_TRANSLATE, &place) == 0 && place.valid != 0 && memory.peek(place.physical_address, code)) {
+  if (::ioctl(fd_.get(), KVM_TRANSLATE, &place) == 0 && place.valid != 0 &&
+      memory.peek(place.physical_address, code)) {
     text += fmt::format("  code at {:#x}: {:02x}\n", place.linear_address, fmt::join(code, " "));
   } else {
     text += fmt::format("  code at {:#x}: not readable\n", place.linear_address);
@@ -274,7 +297,8 @@ void Vcpu::drain_coalesced(ExitHandler& handler) {
   if (coalesced_offset_ == 0) {
     return;
   }
-  // SAFETY: the ring is one page of the shared region that only the kernel and, under the machine lock, we change.
+  // SAFETY: the ring is one page of the shared region that only the kernel and, under the machine lock, we
+  // change.
   auto* ring = reinterpret_cast<kvm_coalesced_mmio_ring*>(bytes_at(run_, coalesced_offset_, kPage).data());
   constexpr std::uint32_t kEntries = (kPage - sizeof(kvm_coalesced_mmio_ring)) / sizeof(kvm_coalesced_mmio);
   while (ring->first % kEntries != __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE) % kEntries) {
@@ -291,7 +315,7 @@ void Vcpu::drain_coalesced(ExitHandler& handler) {
 }
 
 void install_kick_signal() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) {};
   ::sigaction(kKickSignal, &action, nullptr);  // no SA_RESTART: KVM_RUN must return
 }

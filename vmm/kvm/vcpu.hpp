@@ -22,7 +22,8 @@ namespace whistler {
 class ExitHandler {
  public:
   virtual ~ExitHandler() = default;
-  /// `count` accesses of `width` bytes to one port, as a string instruction makes them; `data` holds count * width bytes.
+  /// `count` accesses of `width` bytes to one port, as a string instruction makes them; `data` holds count *
+  /// width bytes.
   virtual void port_read(std::uint16_t port, unsigned width, std::span<std::uint8_t> data) = 0;
   virtual void port_write(std::uint16_t port, unsigned width, std::span<const std::uint8_t> data) = 0;
   virtual void memory_read(std::uint64_t address, std::span<std::uint8_t> data) = 0;
@@ -40,7 +41,8 @@ enum class VcpuEvent : std::uint8_t {
   kUnknownExit,
 };
 
-/// Register values to begin with other than at the reset vector: 32-bit protected mode, flat segments, paging off.
+/// Register values to begin with other than at the reset vector: 32-bit protected mode, flat segments, paging
+/// off.
 struct ProtectedEntry {
   std::uint32_t eip = 0, esp = 0, eax = 0, ebx = 0, esi = 0;
   std::uint64_t gdt_address = 0;  ///< of a GDT that matches the selectors
@@ -48,8 +50,8 @@ struct ProtectedEntry {
   std::uint16_t code_selector = 0x10, data_selector = 0x18;
 };
 
-/// Created at the reset state (application processors wait for SIPI). All but kick() on the thread that runs it, or
-/// while that thread is parked.
+/// Created at the reset state (application processors wait for SIPI). All but kick() on the thread that runs
+/// it, or while that thread is parked.
 class Vcpu {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Vcpu>> create(const Kvm& kvm, const Vm& vm, unsigned index,
@@ -74,8 +76,8 @@ class Vcpu {
   /// Finishes an access whose answer the guest has not taken over yet, so that the registers are whole.
   void complete_access();
 
-  /// Registers, descriptor tables, the bytes at the instruction pointer and the last event's details, for people. `peek`
-  /// reads guest-physical memory.
+  /// Registers, descriptor tables, the bytes at the instruction pointer and the last event's details, for
+  /// people. `peek` reads guest-physical memory.
   [[nodiscard]] std::string describe(const AddressSpace& memory) const;
   /// What the last event was about, one line: "KVM internal error, suberror 1 (emulation failed)".
   [[nodiscard]] const std::string& event_detail() const { return detail_; }

@@ -17,7 +17,8 @@ namespace {
 
 constexpr int kApiVersion = 12;
 constexpr std::size_t kMaxCpuidEntries = 256;
-// Three pages for Intel's task state and one for its identity map, just below the BIOS, where no RAM or BAR may be.
+// Three pages for Intel's task state and one for its identity map, just below the BIOS, where no RAM or BAR
+// may be.
 constexpr std::uint64_t kIdentityMapAddress = 0xFEFFC000;
 constexpr unsigned long kTssAddress = 0xFEFFD000;
 
@@ -44,22 +45,26 @@ std::unexpected<Error> open_failure(int errnum) {
   switch (errnum) {
     case ENOENT:
       return fail(ErrorCode::kUnsupported,
-                  "/dev/kvm: does not exist; load the module kvm_intel or kvm_amd, and switch on virtualisation (VT-x, AMD-V) in "
+                  "/dev/kvm: does not exist; load the module kvm_intel or kvm_amd, and switch on "
+                  "virtualisation (VT-x, AMD-V) in "
                   "the host's firmware, or nested virtualisation if the host is itself a guest");
     case EACCES:
     case EPERM:
       return fail(ErrorCode::kPermission,
-                  "/dev/kvm: permission denied; add this user to the group kvm (`usermod -aG kvm USER`, then log in again)");
+                  "/dev/kvm: permission denied; add this user to the group kvm (`usermod -aG kvm USER`, then "
+                  "log in again)");
     default: return fail_errno(errnum, "/dev/kvm: cannot be opened");
   }
 }
 
-// GSIs 0 to 15 reach both PICs and the I/O APIC, 16 to 23 the I/O APIC alone. The timer's IRQ 0 is at the I/O APIC's input 2,
-// where the MADT's override says it is; input 2 of the PIC is the cascade and has no wire.
+// GSIs 0 to 15 reach both PICs and the I/O APIC, 16 to 23 the I/O APIC alone. The timer's IRQ 0 is at the I/O
+// APIC's input 2, where the MADT's override says it is; input 2 of the PIC is the cascade and has no wire.
 bool route_gsis(int vm_fd) {
   constexpr std::uint32_t kIoApicInputs = 24;
   constexpr std::size_t kRoutes = 15 + 23;
-  alignas(kvm_irq_routing) std::array<std::uint8_t, sizeof(kvm_irq_routing) + kRoutes * sizeof(kvm_irq_routing_entry)> buffer{};
+  alignas(kvm_irq_routing)
+      std::array<std::uint8_t, sizeof(kvm_irq_routing) + kRoutes * sizeof(kvm_irq_routing_entry)>
+          buffer{};
   auto* routing = reinterpret_cast<kvm_irq_routing*>(buffer.data());
   const auto add = [routing](std::uint32_t gsi, std::uint32_t chip, std::uint32_t pin) {
     auto& entry = routing->entries[routing->nr++];
@@ -91,12 +96,16 @@ Result<Kvm> Kvm::open() {
   if (version != kApiVersion) {
     return fail(ErrorCode::kUnsupported,
                 version < 0 ? "/dev/kvm: is not KVM"
-                            : fmt::format("/dev/kvm: API version {} where {} is needed; use another kernel", version, kApiVersion));
+                            : fmt::format("/dev/kvm: API version {} where {} is needed; use another kernel",
+                                          version, kApiVersion));
   }
   for (const auto& needed : kNeeded) {
     if (::ioctl(fd.get(), KVM_CHECK_EXTENSION, needed.capability) <= 0) {
-      return fail(ErrorCode::kUnsupported,
-                  fmt::format("/dev/kvm: this kernel's KVM lacks {}; use Linux 4.12 or later with in-kernel irqchip support", needed.name));
+      return fail(
+          ErrorCode::kUnsupported,
+          fmt::format(
+              "/dev/kvm: this kernel's KVM lacks {}; use Linux 4.12 or later with in-kernel irqchip support",
+              needed.name));
     }
   }
   const int mmap_size = ::ioctl(fd.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -122,9 +131,11 @@ Result<std::vector<CpuidEntry>> Kvm::supported_cpuid() const {
   entries.reserve(list->nent);
   for (std::uint32_t i = 0; i < list->nent; ++i) {
     const kvm_cpuid_entry2& e = list->entries[i];
-    entries.push_back({e.function, e.index, (e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0, e.eax, e.ebx, e.ecx, e.edx});
+    entries.push_back(
+        {e.function, e.index, (e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0, e.eax, e.ebx, e.ecx, e.edx});
   }
-  // The local APIC is the kernel's, so its deadline timer is there although KVM does not list it on every version.
+  // The local APIC is the kernel's, so its deadline timer is there although KVM does not list it on every
+  // version.
   if (extension(KVM_CAP_TSC_DEADLINE_TIMER) > 0) {
     for (auto& entry : entries) {
       if (entry.function == 1) {
@@ -166,7 +177,8 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
     return fail_errno(errno, "/dev/kvm: KVM_SET_GSI_ROUTING");
   }
   kvm_pit_config pit{};
-  pit.flags = KVM_PIT_SPEAKER_DUMMY;  // port 0x61 belongs to the kernel's PIT, which alone knows channel 2's output
+  pit.flags =
+      KVM_PIT_SPEAKER_DUMMY;  // port 0x61 belongs to the kernel's PIT, which alone knows channel 2's output
   if (::ioctl(vm_fd, KVM_CREATE_PIT2, &pit) != 0) {
     return fail_errno(errno, "/dev/kvm: KVM_CREATE_PIT2");
   }
@@ -188,7 +200,8 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
   return vm;
 }
 
-bool Vm::set_slot(unsigned slot, std::uint64_t address, std::span<std::uint8_t> memory, MemoryMapper::Access access) {
+bool Vm::set_slot(unsigned slot, std::uint64_t address, std::span<std::uint8_t> memory,
+                  MemoryMapper::Access access) {
   kvm_userspace_memory_region region{};
   region.slot = slot;
   region.guest_phys_addr = address;
@@ -198,7 +211,8 @@ bool Vm::set_slot(unsigned slot, std::uint64_t address, std::span<std::uint8_t> 
                  : access == MemoryMapper::Access::kLogged ? KVM_MEM_LOG_DIRTY_PAGES
                                                            : 0U;
   if (::ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION, &region) != 0) {
-    log(LogLevel::kDebug, fmt::format("KVM_SET_USER_MEMORY_REGION slot {} at {:#x}: {}", slot, address, std::strerror(errno)));
+    log(LogLevel::kDebug,
+        fmt::format("KVM_SET_USER_MEMORY_REGION slot {} at {:#x}: {}", slot, address, std::strerror(errno)));
     return false;
   }
   if (slot >= slot_bytes_.size()) {

@@ -17,8 +17,8 @@
 
 namespace whistler {
 
-/// The host's KVM. Opening checks the API version and every capability the machine needs; what is missing is named with
-/// its remedy.
+/// The host's KVM. Opening checks the API version and every capability the machine needs; what is missing is
+/// named with its remedy.
 class Kvm {
  public:
   [[nodiscard]] static Result<Kvm> open();
@@ -38,8 +38,9 @@ class Kvm {
   std::size_t vcpu_mmap_size_;
 };
 
-/// One virtual machine with in-kernel PICs, I/O APIC, local APICs and PIT (with tick reinjection). Takes the windows of
-/// an AddressSpace as memory slots. IrqSink inputs are GSIs: 0..15 reach PIC and I/O APIC, 16..23 the I/O APIC.
+/// One virtual machine with in-kernel PICs, I/O APIC, local APICs and PIT (with tick reinjection). Takes the
+/// windows of an AddressSpace as memory slots. IrqSink inputs are GSIs: 0..15 reach PIC and I/O APIC, 16..23
+/// the I/O APIC.
 class Vm final : public SlotBackend, public IrqSink {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
@@ -52,7 +53,8 @@ class Vm final : public SlotBackend, public IrqSink {
 
   void set_irq(unsigned input, bool level) override;
 
-  /// Writes to these ranges may be queued and delivered later, before any other exit is handled. Failure only costs speed.
+  /// Writes to these ranges may be queued and delivered later, before any other exit is handled. Failure only
+  /// costs speed.
   void coalesce_memory(std::uint64_t address, std::uint32_t length);
   void coalesce_port(std::uint16_t port, std::uint32_t length);
 
@@ -60,7 +62,6 @@ class Vm final : public SlotBackend, public IrqSink {
   void reset_interrupt_controllers();
 
   [[nodiscard]] int fd() const { return fd_.get(); }
-
 
  private:
   struct ControllerState;

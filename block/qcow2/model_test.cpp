@@ -1,0 +1,234 @@
+// Random concurrent work on images in simulated files: against a model of the guest's disk, with power cuts,
+// and with host errors.
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+#include "block/memory.hpp"
+#include "block/qcow2/simulation.hpp"
+#include "block/qcow2/test_images.hpp"
+
+using namespace whistler;
+using namespace whistler::test;
+
+namespace {
+
+struct Variant {
+  const char* name;
+  std::uint64_t sectors;
+  qcow2::CreateOptions options;
+  bool backed = false;
+  std::uint64_t cache = 0;
+};
+
+std::vector<Variant> variants() {
+  return {
+      {.name = "4 KiB clusters", .sectors = 1024, .options = {.cluster_size = 4096}},
+      {.name = "512-byte clusters, 64-bit refcounts, small cache",
+       .sectors = 600,
+       .options = {.cluster_size = 512, .refcount_bits = 64},
+       .cache = 1},
+      {.name = "version 2, backing file",
+       .sectors = 1000,
+       .options = {.version = 2, .cluster_size = 4096},
+       .backed = true},
+      {.name = "1-bit refcounts, backing file",
+       .sectors = 1000,
+       .options = {.cluster_size = 2048, .refcount_bits = 1},
+       .backed = true},
+      {.name = "subclusters, backing file",
+       .sectors = 1024,
+       .options = {.cluster_size = 16384, .extended_l2 = true},
+       .backed = true},
+      {.name = "64 KiB clusters", .sectors = 2048, .options = {}},
+  };
+}
+
+constexpr GuestModel::Tag kBackingTag = 0xb000000000000000;
+
+/// An image in a simulated file, its guest, and what is known of its disk.
+struct Bench {
+  Scheduler scheduler;
+  SimulatedDisk disk;
+  Variant variant;
+  GuestModel model;
+  std::unique_ptr<qcow2::Image> image;
+
+  static std::vector<GuestModel::Tag> initial(const Variant& variant) {
+    std::vector<GuestModel::Tag> tags(variant.sectors);
+    for (std::size_t i = 0; variant.backed && i < backing_sectors(variant); ++i) {
+      tags[i] = kBackingTag + i;
+    }
+    return tags;
+  }
+  /// Shorter than the disk: what lies behind it is zero.
+  static std::size_t backing_sectors(const Variant& variant) {
+    return static_cast<std::size_t>(variant.sectors) * 3 / 4;
+  }
+  static std::unique_ptr<BlockDevice> backing(const Variant& variant) {
+    if (!variant.backed) {
+      return nullptr;
+    }
+    auto device = std::make_unique<MemoryBlockDevice>(backing_sectors(variant) * 512);
+    for (std::size_t i = 0; i < backing_sectors(variant); ++i) {
+      const auto content = GuestModel::sector_content(kBackingTag + i);
+      std::copy(content.begin(), content.end(),
+                device->bytes().begin() + static_cast<std::ptrdiff_t>(i * 512));
+    }
+    return device;
+  }
+
+  Bench(const Variant& chosen, std::uint32_t seed)
+      : scheduler(seed), disk(scheduler, {}), variant(chosen), model(initial(chosen)) {
+    auto options = variant.options;
+    options.size = variant.sectors * 512;
+    auto created = sync_wait(scheduler, qcow2::create(disk, options));
+    REQUIRE(created.has_value());
+    disk.start_log();
+  }
+
+  void open(std::unique_ptr<BlockDevice> file) {
+    auto opened =
+        sync_wait(scheduler, qcow2::Image::open(std::move(file), {.metadata_cache_bytes = variant.cache}));
+    INFO((opened ? std::string() : opened.error().message));
+    REQUIRE(opened.has_value());
+    image = std::move(*opened);
+    image->set_backing(backing(variant));
+    const auto prepared = sync_wait(scheduler, image->prepare());
+    INFO((prepared ? std::string() : prepared.error().message));
+    REQUIRE(prepared.has_value());
+  }
+  void open() { open(std::make_unique<Borrowed>(disk)); }
+
+  void work(const WorkloadOptions& options, std::uint32_t seed) {
+    Workload workload(scheduler, *image, model, options, seed);
+    const auto complaint = workload.run();
+    CHECK(complaint == "");
+  }
+
+  void flush() {
+    const auto begun = scheduler.next_event();
+    const auto result = sync_wait(scheduler, image->flush());
+    INFO((result ? std::string() : result.error().message));
+    REQUIRE(result.has_value());
+    model.flushed(begun, scheduler.next_event());
+  }
+
+  /// What our checker says of the open image.
+  qcow2::CheckReport check() {
+    auto report = sync_wait(scheduler, qcow2::check_image(*image, qcow2::Repair::kNone));
+    REQUIRE(report.has_value());
+    return *report;
+  }
+  void require_clean() {
+    const auto report = check();
+    INFO(joined(report.messages));
+    CHECK(report.corruptions == 0);
+    CHECK(report.leaks == 0);
+  }
+};
+
+/// How much longer than usual to test: WHISTLER_TEST_FACTOR.
+unsigned factor() {
+  const char* value = std::getenv("WHISTLER_TEST_FACTOR");
+  return value == nullptr ? 1 : static_cast<unsigned>(std::max(1, std::atoi(value)));
+}
+
+void require_clean_by_qemu(const Bytes& content) {
+  if (have_qemu_tools()) {
+    const TemporaryDirectory directory;
+    make_file(directory.file("i.qcow2"), content);
+    const auto checked = run("qemu-img check -f qcow2 -U " + directory.file("i.qcow2"));
+    INFO(checked.output);
+    CHECK((checked.status == 0 || checked.status == 3));  // 3: leaks, nothing worse
+  }
+}
+
+}  // namespace
+
+TEST_CASE("qcow2_concurrent_requests_match_a_model_and_leave_a_clean_image", "[qcow2][model]") {
+  const auto variant = GENERATE(from_range(variants()));
+  for (std::uint32_t seed = 1; seed <= 6 * factor(); ++seed) {
+    INFO(variant.name << ", seed " << seed);
+    Bench bench(variant, seed);
+    bench.open();
+    bench.work({.requests = 400}, seed);
+    bench.flush();
+    bench.require_clean();
+    CHECK(compare_with_model(bench.scheduler, *bench.image, bench.model, std::nullopt) == "");
+    // A second life of the same image, from what is in the file.
+    REQUIRE(sync_wait(bench.scheduler, bench.image->close()).has_value());
+    bench.open();
+    bench.require_clean();
+    CHECK(compare_with_model(bench.scheduler, *bench.image, bench.model, std::nullopt) == "");
+    bench.work({.requests = 200, .depth = 16}, seed + 1000);
+    bench.flush();
+    bench.require_clean();
+    CHECK(compare_with_model(bench.scheduler, *bench.image, bench.model, std::nullopt) == "");
+    REQUIRE(sync_wait(bench.scheduler, bench.image->close()).has_value());
+    if (seed == 1) {
+      require_clean_by_qemu(bench.disk.content());
+    }
+  }
+}
+
+TEST_CASE("qcow2_power_cut_anywhere_leaves_flushed_data_and_at_worst_leaks", "[qcow2][crash]") {
+  const auto variant = GENERATE(from_range(variants()));
+  for (std::uint32_t seed = 1; seed <= 2 * factor(); ++seed) {
+    Bench bench(variant, seed);
+    bench.open();
+    bench.work({.requests = 150}, seed + 7);  // a warm image
+    bench.flush();
+    bench.work({.requests = 150, .flush_percent = 8}, seed);
+    Random random(seed);
+    for (unsigned cuts = 0; cuts < 40; ++cuts) {
+      const Event when = 1 + below(random, bench.scheduler.now());
+      INFO(variant.name << ", seed " << seed << ", cut " << cuts << " at event " << when << " of "
+                        << bench.scheduler.now());
+      Bench after(variant, seed);
+      SimulatedDisk disk(after.scheduler, bench.disk.after_cut(when, random));
+      after.open(std::make_unique<Borrowed>(disk));
+      const auto report = after.check();
+      INFO(joined(report.messages));
+      REQUIRE(report.corruptions == 0);
+      REQUIRE(compare_with_model(after.scheduler, *after.image, bench.model, when) == "");
+      if (cuts % 20 == 0) {
+        require_clean_by_qemu(disk.content());
+      }
+    }
+  }
+}
+
+TEST_CASE("qcow2_host_errors_reach_the_guest_and_never_damage_the_image", "[qcow2][fault]") {
+  const auto variant = GENERATE(from_range(variants()));
+  for (std::uint32_t seed = 1; seed <= 12 * factor(); ++seed) {
+    INFO(variant.name << ", seed " << seed);
+    Bench bench(variant, seed);
+    Random random(seed);
+    bool sick = false;
+    const std::array<int, 2> errors = {EIO, ENOSPC};
+    bench.open(std::make_unique<FaultyDevice>(std::make_unique<Borrowed>(bench.disk),
+                                              [&](FaultOperation, std::uint64_t, std::uint64_t) {
+                                                if (!sick || below(random, 6) != 0) {
+                                                  return Fault{};
+                                                }
+                                                return Fault{errors[below(random, 2)], below(random, 2) == 0};
+                                              }));
+    unsigned failed = 0;
+    for (std::uint32_t round = 0; round < 4; ++round) {
+      sick = true;
+      Workload workload(bench.scheduler, *bench.image, bench.model,
+                        {.requests = 60, .flush_percent = 15, .errors_expected = true}, seed * 10 + round);
+      CHECK(workload.run() == "");
+      failed += workload.errors();
+      sick = false;  // the host has recovered: everything works again
+      bench.work({.requests = 40}, seed * 10 + round + 5);
+      bench.flush();
+      const auto report = bench.check();
+      INFO(joined(report.messages));
+      REQUIRE(report.corruptions == 0);
+      REQUIRE(compare_with_model(bench.scheduler, *bench.image, bench.model, std::nullopt) == "");
+    }
+    CHECK(failed > 0);
+  }
+}
