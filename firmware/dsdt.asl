@@ -210,7 +210,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 1, "WHISTL", "WHISTPC", 1)
                         IO (Decode16, 0x0092, 0x0092, 0x01, 0x01)
                         IO (Decode16, 0x00B2, 0x00B2, 0x01, 0x02)
                         IO (Decode16, 0xAFE0, 0xAFE0, 0x01, 0x04)
-                        IO (Decode16, 0x0600, 0x0600, 0x01, 0x40)
+                        IO (Decode16, 0xB000, 0xB000, 0x01, 0x40)
                         IO (Decode16, 0xB100, 0xB100, 0x01, 0x10)
                     })
                 }

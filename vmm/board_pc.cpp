@@ -50,7 +50,7 @@ constexpr std::uint16_t kPortPciAddress = 0xCF8;
 constexpr std::uint16_t kPortReset = 0xCF9;
 constexpr std::uint16_t kPortPciData = 0xCFC;
 constexpr std::uint16_t kPortGpe = 0xAFE0;
-constexpr std::uint16_t kPmBase = 0x600;
+constexpr std::uint16_t kPmBase = 0xB000;
 constexpr std::uint16_t kSmbusBase = 0xB100;
 
 // Memory slots.
