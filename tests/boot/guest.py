@@ -39,6 +39,7 @@ class Guest:
         self.serial_text = ""
         self._seen = 0
         self._serial = None
+        self._serial_log = open(os.path.join(keep, "serial.txt"), "w", encoding="utf-8")  # as it comes, to be followed
         self._screen = None
         self._serial_path = os.path.join(work, "serial.sock")
         self.debug_path = os.path.join(work, "debug.log")
@@ -69,8 +70,7 @@ class Guest:
         for channel in (self._serial, self._screen):
             if channel is not None:
                 channel.close()
-        with open(os.path.join(self.keep, "serial.txt"), "w", encoding="utf-8") as file:
-            file.write(self.serial_text)
+        self._serial_log.close()
         for path in (self._log_path, self.debug_path):
             if os.path.exists(path):
                 shutil.copy(path, self.keep)
@@ -131,7 +131,10 @@ class Guest:
                 data = self._serial.recv(65536)
                 if not data:
                     break
-                self.serial_text += data.decode("utf-8", "replace")
+                text = data.decode("utf-8", "replace")
+                self.serial_text += text
+                self._serial_log.write(text)
+                self._serial_log.flush()
 
     def wait_serial(self, pattern, timeout):
         """Waits for the pattern in what has come over the serial line since the last wait that found something."""
@@ -154,7 +157,7 @@ class Guest:
         found = self.wait_serial(r"\n(.*?)END-4242-(\d+)\r?\n", timeout)
         if found.group(2) != "0":
             raise GuestError(f"{command!r} ended with status {found.group(2)}: {found.group(1)[-400:]}")
-        return found.group(1).replace("\r", "")
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", found.group(1))
 
     # ---- screen and keyboard ----
 
