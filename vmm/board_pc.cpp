@@ -50,8 +50,8 @@ constexpr std::uint16_t kPortPciAddress = 0xCF8;
 constexpr std::uint16_t kPortReset = 0xCF9;
 constexpr std::uint16_t kPortPciData = 0xCFC;
 constexpr std::uint16_t kPortGpe = 0xAFE0;
-constexpr std::uint16_t kPmBase = 0xB000;
-constexpr std::uint16_t kSmbusBase = 0xB100;
+constexpr std::uint16_t kPmBase = 0x600;  // where SeaBIOS puts it too: the FADT says so
+constexpr std::uint16_t kSmbusBase = 0x700;
 
 // Memory slots.
 constexpr unsigned kSlotLowRam = 0;    // 0 to 640 KiB
