@@ -2,8 +2,8 @@
  *
  *   bare BIOS MEMORY_MIB
  *
- * Virtual machine, interrupt controllers, timer, memory, one processor with KVM's own CPUID; the BIOS image below 4 GiB and
- * below 1 MiB. Runs until the guest writes to port 0xF4 and returns (value << 1) | 1, as the debug exit port does.
+ * Virtual machine, interrupt controllers, timer, memory, one processor with KVM's own CPUID; the BIOS image below 4 GiB
+ * and below 1 MiB. Runs until the guest writes to port 0xF4 and returns (value << 1) | 1, as the debug exit port does.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -61,7 +61,8 @@ int main(int argc, char** argv) {
   if (ram == MAP_FAILED || bios == MAP_FAILED || read(bios_file, bios, bios_size) != (ssize_t)bios_size) {
     return fail("memory");
   }
-  if (add_memory(vm, 0, 0, 0xF0000, ram, 0) != 0 || add_memory(vm, 1, 0xF0000, 0x10000, bios + bios_size - 0x10000, 0) != 0 ||
+  if (add_memory(vm, 0, 0, 0xF0000, ram, 0) != 0 ||
+      add_memory(vm, 1, 0xF0000, 0x10000, bios + bios_size - 0x10000, 0) != 0 ||
       add_memory(vm, 2, 0x100000, memory - 0x100000, ram + 0x100000, 0) != 0 ||
       add_memory(vm, 3, 0x100000000 - bios_size, bios_size, bios, KVM_MEM_READONLY) != 0) {
     return fail("KVM_SET_USER_MEMORY_REGION");

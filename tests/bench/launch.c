@@ -52,7 +52,8 @@ int main(int argc, char** argv) {
     perror(argv[1]);
     return 2;
   }
-  fprintf(result, "%d %lld %lld %lld %ld\n", WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), (long long)took,
+  const int ended = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  fprintf(result, "%d %lld %lld %lld %ld\n", ended, (long long)took,
           (long long)usage.ru_utime.tv_sec * 1000000 + usage.ru_utime.tv_usec,
           (long long)usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec, usage.ru_maxrss);
   fclose(result);

@@ -62,7 +62,8 @@ class Qemu:
         self.kind = kind
 
     def command(self, pc):
-        # On the emulating KVM a feature MSR cannot be set. In the lab the TPR patching must stay off: TCG aborts with it.
+        # On the emulating KVM a feature MSR cannot be set. In the lab the TPR patching must stay off: TCG aborts with
+        # it.
         cpu = "host" if self.kind == "real" else "host,-arch-capabilities"
         command = [self.program, "-nodefaults", "-machine", "pc,vmport=off", "-accel", "kvm", "-cpu", cpu,
                    "-global", "kvm-apic.vapic=off", "-m", str(pc.memory), "-bios", pc.bios, "-vga", "std",

@@ -21,10 +21,10 @@ class Figures:
 
 
 def run_to_exit(launcher, command, expected, timeout=120):
-    """Runs the command from exec to its end, which must have the status `expected`; `launcher` is the built launch.c."""
+    """Runs the command from exec to its end, which must have the status `expected`; `launcher` is launch.c, built."""
     with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile("r") as result:
-        subprocess.run([launcher, result.name, str(timeout)] + command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                       check=True)
+        subprocess.run([launcher, result.name, str(timeout)] + command, stdin=subprocess.DEVNULL, stdout=log,
+                       stderr=log, check=True)
         status, nanoseconds, user, system, peak_kib = (int(word) for word in result.read().split())
         if status != expected:
             log.seek(0)
@@ -76,8 +76,9 @@ def stop(process):
 def user_space_exits(command, expected):
     """How often KVM_RUN came back to the program, counted by the kernel's own tracepoint."""
     with tempfile.NamedTemporaryFile("r") as result:
-        done = subprocess.run(["timeout", "60", "perf", "stat", "-x,", "-o", result.name, "-e", "kvm:kvm_userspace_exit", "--"] + command,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        counter = ["timeout", "60", "perf", "stat", "-x,", "-o", result.name, "-e", "kvm:kvm_userspace_exit", "--"]
+        done = subprocess.run(counter + command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, check=False)
         text = result.read()
     if done.returncode != expected:
         raise Failed(f"{' '.join(command)} under perf ended with status {done.returncode}, not {expected}: "

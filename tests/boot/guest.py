@@ -164,7 +164,7 @@ class Guest:
     @property
     def screen(self):
         if self._screen is None:
-            found = self._until("the VNC address", 30, lambda: re.search(r"127\.0\.0\.1[:,]? ?(?:port )?(\d+)", self.log()))
+            found = self._until("the VNC address", 30, lambda: re.search(r"127\.0\.0\.1:(\d+)", self.log()))
             self._screen = Rfb(f"127.0.0.1:{found.group(1)}", timeout=60)
         return self._screen
 

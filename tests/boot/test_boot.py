@@ -1,7 +1,7 @@
 """Guests nobody here wrote, and a few that were, booted by Whistler.
 
-Every test says where it can run: ANY KVM (also one that only emulates) or only a REAL one. tests/boot/run finds out what
-there is and takes the lab where it must.
+Every test says where it can run: ANY KVM (also one that only emulates) or only a REAL one. tests/boot/run finds out
+what there is and takes the lab where it must.
 """
 import hashlib
 import os
@@ -26,8 +26,8 @@ INSTALLER = "/usr/lib/debian-installer/images/12/{0}/text/debian-installer/{0}"
 
 
 def needs(place, seconds, guests=(), short=False):
-    """What a test needs: "any" or "real" KVM; how long it may take in the lab; guests that must be made before. `short`:
-    it belongs to the selection of ./test, as all do that any KVM can run."""
+    """What a test needs: "any" or "real" KVM; how long it may take in the lab; guests that must be made before.
+    `short`: it belongs to the selection of ./test, as all do that any KVM can run."""
     def mark(function):
         function.place, function.seconds, function.guests = place, seconds, guests
         function.short = short or place == "any"
@@ -92,7 +92,8 @@ class Assembled(BootTest):
 
     @needs("any", 60, ["multiboot.elf"])
     def test_multiboot_kernel_without_firmware_leaves_by_exit_port(self):
-        with self.start({"boot": {"kernel": make("multiboot.elf"), "cmdline": "hello from the description"}}) as machine:
+        boot = {"kernel": make("multiboot.elf"), "cmdline": "hello from the description"}
+        with self.start({"boot": boot}) as machine:
             machine.wait_end(33, 30)
             with open(machine.debug_path, "rb") as file:
                 self.assertIn(b"hello from the description", file.read())
@@ -131,7 +132,8 @@ class Grub(BootTest):
 class Memtest(BootTest):
     @needs("real", 480, ["memtest-i386.iso"])
     def test_memtest_from_cd_runs_its_first_tests(self):
-        with self.start({"memory": "32M", "boot": {"order": ["cdrom"]}, "drives": [cdrom(make("memtest-i386.iso"))]}) as machine:
+        drives = [cdrom(make("memtest-i386.iso"))]
+        with self.start({"memory": "32M", "boot": {"order": ["cdrom"]}, "drives": drives}) as machine:
             machine.wait_screen("Memtest86", 180)
             machine.wait_screen(r"Test +[^\n]*#[1-9]", 240)
             machine.screenshot("memtest")

@@ -1,7 +1,7 @@
 """A small Debian 12 (i386) on a disk, with a 32-bit and a 64-bit kernel, started by EXTLINUX.
 
-The tree comes from debootstrap once, and is kept; the disk is made from it offline. Both kernels share it: the 64-bit one
-runs the 32-bit programs. Names to type at the boot prompt (on the serial port or the keyboard): `686` (default), `amd64`.
+The tree comes from debootstrap once, and is kept; the disk is made from it offline. Both kernels share it: the 64-bit
+one runs the 32-bit programs. Names to type at the boot prompt (serial port or keyboard): `686` (default), `amd64`.
 
 In the guest: root is logged in on the first serial port, and can log in with password "whistler" on the screen.
 `fill-disk MEGABYTES` writes files with fsync to /srv and their checksums to /srv/SHA256SUMS.
@@ -20,8 +20,8 @@ MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 PACKAGES = "systemd-sysv,udev,kmod,initramfs-tools,linux-image-686,acpid"
 DISK_SIZE = 2 << 30
 KEEP_DRIVERS = ("acpi", "ata", "block", "cdrom", "char", "hid", "hwmon", "i2c", "input", "md", "net/ethernet/realtek",
-                "net/ethernet/intel/e1000", "net/mii.ko", "net/virtio_net.ko", "net/net_failover.ko", "parport", "rtc", "scsi",
-                "usb/core", "usb/common", "usb/host", "usb/storage", "virtio", "watchdog")
+                "net/ethernet/intel/e1000", "net/mii.ko", "net/virtio_net.ko", "net/net_failover.ko", "parport", "rtc",
+                "scsi", "usb/core", "usb/common", "usb/host", "usb/storage", "virtio", "watchdog")
 SYSLINUX_CFG = """\
 SERIAL 0 115200
 PROMPT 1
@@ -121,11 +121,11 @@ def configure(tree):
     install(tree, "boot/extlinux/extlinux.conf", SYSLINUX_CFG.format(common=COMMON))
     install(tree, "etc/initramfs-tools/modules", "ata_piix\nsd_mod\next4\nvirtio_pci\nvirtio_blk\n")
     configuration = os.path.join(tree, "etc/initramfs-tools/initramfs.conf")
-    text = read(configuration).decode()
-    write(configuration, text.replace("MODULES=most", "MODULES=list").replace("COMPRESS=zstd", "COMPRESS=gzip").encode())
+    text = read(configuration).decode().replace("MODULES=most", "MODULES=list")
+    write(configuration, text.replace("COMPRESS=zstd", "COMPRESS=gzip").encode())
     run("chroot", tree, "chpasswd", input=b"root:whistler\n")
-    for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer",
-                 "e2scrub_reap.service", "systemd-pstore.service", "systemd-timesyncd.service"):
+    for unit in ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer",
+                 "e2scrub_all.timer", "e2scrub_reap.service", "systemd-pstore.service", "systemd-timesyncd.service"):
         run("chroot", tree, "systemctl", "mask", unit)
     run("chroot", tree, "systemctl", "enable", "serial-getty@ttyS0.service", "acpid.service")
 
@@ -172,8 +172,9 @@ def debian(target):
     os.makedirs(tree)
     run("tar", "-xf", fetch_tree(), "-C", tree, "--numeric-owner")
     kernel = amd64_kernel()
-    for image in glob.glob(os.path.join(kernel, "boot", "vmlinuz-*")) + glob.glob(os.path.join(kernel, "boot", "config-*")):
-        shutil.copy(image, os.path.join(tree, "boot"))
+    for name in ("vmlinuz-*", "config-*"):
+        for file in glob.glob(os.path.join(kernel, "boot", name)):
+            shutil.copy(file, os.path.join(tree, "boot"))
     for modules in glob.glob(os.path.join(kernel, "lib/modules/*")):
         shutil.copytree(modules, os.path.join(tree, "usr/lib/modules", os.path.basename(modules)), symlinks=True)
     trim(tree)

@@ -4,8 +4,8 @@ Every guest is a function that fills one file. It is called when the file is mis
 changed: the builder's own source, the files it names, the versions of the Debian packages it takes parts from. Once
 those packages are installed (and the Debian tree of debian.py has been fetched) everything works offline.
 
-The files are in $XDG_CACHE_HOME/whistler-guests (~/.cache/whistler-guests). Tests never write to them: they take a copy or
-a qcow2 overlay.
+The files are in $XDG_CACHE_HOME/whistler-guests (~/.cache/whistler-guests). Tests never write to them: they take a
+copy or a qcow2 overlay.
 """
 import contextlib
 import fcntl

@@ -20,7 +20,8 @@ def run_lab(*arguments):
 
 def emulators_of(pid):
     """Process ids of the QEMUs that a process has started."""
-    listing = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    listing = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(pid)], capture_output=True, text=True,
+                             check=False)
     return [int(number) for number, name in re.findall(r"(\d+) (\S+)", listing.stdout) if name.startswith("qemu")]
 
 
@@ -28,7 +29,8 @@ class Lab(unittest.TestCase):
     def test_command_output_and_status_come_back(self):
         with tempfile.TemporaryDirectory() as out:
             done = run_lab("--out", out, "--", "sh", "-c",
-                           f"grep -c -w svm /proc/cpuinfo; pwd; echo kept > {out}/file; echo gone > /root/lab-test; echo no >&2; exit 7")
+                           f"grep -c -w svm /proc/cpuinfo; pwd; echo kept > {out}/file; echo gone > /root/lab-test; "
+                           "echo no >&2; exit 7")
             self.assertEqual(done.returncode, 7, done.stderr)
             self.assertEqual(done.stdout, f"1\n{os.getcwd()}\n")
             self.assertIn("no\n", done.stderr)
@@ -42,8 +44,8 @@ class Lab(unittest.TestCase):
         self.assertEqual(done.stdout, "".join(f"{number}\n" for number in range(1, 200001)))
 
     def test_killed_emulator_is_started_again_and_said_so(self):
-        process = subprocess.Popen([LAB, "--timeout", "300", "--", "sh", "-c", "sleep 5; echo done"], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([LAB, "--timeout", "300", "--", "sh", "-c", "sleep 5; echo done"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
         def kill_first():
             while not emulators_of(process.pid):
@@ -57,7 +59,8 @@ class Lab(unittest.TestCase):
         self.assertIn("the lab died, not the command (1 of 3)", stderr)
 
     def test_time_limit_ends_the_lab_with_124(self):
-        done = subprocess.run([LAB, "--timeout", "25", "--", "sleep", "1000"], capture_output=True, text=True, check=False)
+        done = subprocess.run([LAB, "--timeout", "25", "--", "sleep", "1000"], capture_output=True, text=True,
+                              check=False)
         self.assertEqual(done.returncode, 124, done.stderr)
         self.assertIn("time limit", done.stderr)
 
