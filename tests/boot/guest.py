@@ -177,6 +177,15 @@ class Guest:
         return self._until(f"{pattern!r} on the screen", timeout,
                            lambda: re.search(pattern, "\n".join(self.screen_text()), re.S))
 
+    def wait_screen_change(self, timeout):
+        """Waits until the picture is another one than at the last look."""
+        before = bytes(self.screen.pixels)
+
+        def attempt():
+            self.screen.refresh()
+            return bytes(self.screen.pixels) != before
+        self._until("another picture on the screen", timeout, attempt)
+
     def wait_screen_size(self, width, height, timeout):
         def attempt():
             self.screen.refresh()

@@ -148,8 +148,11 @@ class Installer(BootTest):
             machine.screen.wait_still(2, 30)
             machine.screenshot("first-dialog")
             machine.screen.key("down")
+            machine.wait_screen_change(30)
+            machine.screen.key("up")  # back on English, so that the next dialog can be read here
+            machine.wait_screen_change(30)
             machine.screen.key("enter")
-            machine.wait_screen(r"location|country", 120)
+            machine.wait_screen("Select your location", 240)
             machine.screen.wait_still(2, 30)
             machine.screenshot("second-dialog")
 
