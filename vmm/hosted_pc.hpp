@@ -42,6 +42,12 @@ struct CpuSide {
   bool kernel_interrupt_controllers = false;
 };
 
+/// What HostedPc::open() is for.
+enum class OpenFor : std::uint8_t {
+  kRunning,
+  kChecking,  ///< images are opened read-only and unlocked, so that a running machine may be using them
+};
+
 class HostedPc {
  public:
   /// `clock` is guest time; `loop_clock` paces the loop's deadlines (the same object, or one that never starts).
@@ -50,19 +56,24 @@ class HostedPc {
   HostedPc(const HostedPc&) = delete;
   HostedPc& operator=(const HostedPc&) = delete;
 
-  /// Opens and checks what the description names and already exists: disks, firmware, kernel, password, memory, the VNC
-  /// address. Creates nothing in the file system. One-line errors, about the description.
-  [[nodiscard]] Result<void> open();
-  /// Creates output files and sockets and builds the board. After open().
+  /// Opens and checks what the description names and already exists: disks, firmware, kernel, password, memory;
+  /// and whether the outputs it names can be created. Creates nothing. One-line errors, about the description.
+  [[nodiscard]] Result<void> open(OpenFor purpose = OpenFor::kRunning);
+  /// Builds the board. After open(). Creates nothing.
   [[nodiscard]] Result<void> build(const CpuSide& cpus);
-  /// VNC accepts clients from here on. After build(), without the machine lock.
+  /// VNC accepts clients from here on, and serial lines, the debug console and their files and sockets exist: the last
+  /// thing that can go wrong, so that a machine that does not start leaves nothing behind. After build(), without the
+  /// machine lock.
   [[nodiscard]] Result<void> start_vnc();
+  /// Whether VNC could start, without listening on its port. After build() for kChecking, without the machine lock.
+  [[nodiscard]] Result<void> check_vnc();
 
   /// Puts the kernel of boot.kernel into memory; nothing if there is none. At start and after each reset.
   [[nodiscard]] Result<std::optional<ProtectedEntry>> load_kernel();
 
-  /// Waits for all I/O of devices; flushes and closes the disks. Under the lock.
+  /// Waits for all I/O of devices; what waits for room on the host's disk fails. Under the lock.
   void drain();
+  /// Flushes and closes the disks. Under the lock.
   void close_drives();
   void flush_streams();
   void stop_vnc() { vnc_.reset(); }
@@ -87,11 +98,16 @@ class HostedPc {
  private:
   [[nodiscard]] Result<void> open_drive(const DriveDescription& drive);
   [[nodiscard]] Result<void> open_firmware();
+  [[nodiscard]] Result<void> make_streams();
+  [[nodiscard]] Result<void> check_outputs() const;
   [[nodiscard]] Result<void> open_streams();
+  [[nodiscard]] VncConfig vnc_config() const;
+  [[nodiscard]] Result<std::unique_ptr<VncServer>> listen_vnc(const VncConfig& config);
   [[nodiscard]] std::int64_t rtc_start() const;
 
   Description description_;
   PcRequests requests_;
+  OpenFor purpose_ = OpenFor::kRunning;
   std::mutex lock_;
   HostClock& loop_clock_;
   TimerQueue timers_;
@@ -109,6 +125,13 @@ class HostedPc {
   std::optional<AddressSpace> memory_;
   std::vector<std::unique_ptr<HostStream>> serial_;
   std::unique_ptr<HostStream> debug_console_;
+  /// The streams by the key that describes them; no path for a stream without one.
+  struct Output {
+    std::string key, path;
+    HostStream* stream;
+    bool empties_file;
+  };
+  std::vector<Output> outputs_;
   std::unique_ptr<BoardPc> board_;
   std::unique_ptr<DisplaySource> display_;
   std::unique_ptr<VncServer> vnc_;

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "vmm/commands/commands.hpp"
+#include "vmm/commands/common.hpp"
 #include "vmm/exit_status.hpp"
 
 int main(int argc, char** argv) {
@@ -21,7 +22,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& done) {
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    std::cerr << "whistler: " << error.what() << "; see whistler --help\n";
+    const bool unknown = app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-';
+    whistler::report((unknown ? std::string(argv[1]) + ": is not a command" : std::string(error.what())) +
+                     "; see whistler --help");
     return whistler::kExitUsage;
   }
   return status;

@@ -16,19 +16,27 @@ class SpaceWaiters {
   /// `on_full` is told the first time a request must wait: pause the machine and say why.
   explicit SpaceWaiters(std::function<void(const Error&)> on_full) : on_full_(std::move(on_full)) {}
 
-  [[nodiscard]] bool empty() const { return waiting_ == 0; }
-  /// Tries every waiting request once more. Afterwards empty() tells whether all found room or are under way.
+  /// No request waits, and none that waited is being tried again.
+  [[nodiscard]] bool empty() const { return requests_ == 0; }
+  /// Tries every waiting request once more. When their I/O is done, empty() tells whether all found room.
   void retry() { queue_.wake_all(); }
-  /// Nothing waits any longer: requests now fail to the guest. For the end of the machine.
+  /// Nothing waits any longer: requests now fail to the guest, until start_over(). For a reset, which abandons them, and
+  /// the end of the machine.
   void give_up();
+  void start_over() { given_up_ = false; }
+  [[nodiscard]] bool given_up() const { return given_up_; }
 
-  /// `co_await wait(error)`: true to try again, false to give up.
-  Task<bool> wait(const Error& error);
+  /// A request finds the disk full for the first time. Unless this is false, it calls wait() and tries again as often as
+  /// it takes, then leave().
+  [[nodiscard]] bool enter(const Error& error);
+  /// `co_await wait()`: true to try again, false to give up.
+  Task<bool> wait();
+  void leave() { --requests_; }
 
  private:
   std::function<void(const Error&)> on_full_;
   WaitQueue queue_;
-  std::size_t waiting_ = 0;
+  std::size_t requests_ = 0;
   bool given_up_ = false;
 };
 
@@ -53,7 +61,9 @@ class PauseWhenFull final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> close() override { return below_->close(); }
 
  private:
-  [[nodiscard]] Task<bool> try_again(const Result<void>& result);
+  /// Does `request` until it finds room.
+  template <typename Request>
+  [[nodiscard]] Task<Result<void>> insist(Request request);
 
   std::unique_ptr<BlockDevice> below_;
   SpaceWaiters& waiters_;

@@ -36,6 +36,31 @@ void print_table(const Description& d) {
   }
 }
 
+class NoInterrupts final : public IrqSink {
+ public:
+  void set_irq(unsigned, bool) override {}
+};
+
+/// Opens everything, plugs the board together without CPUs, and throws it away.
+Result<void> try_build(const Description& description) {
+  HostClock clock;
+  NoInterrupts interrupts;
+  HostedPc pc(description, clock, clock, {.reset = [] {}, .power_off = [] {}, .exit = [](int) {}, .disk_full = [](const Error&) {}});
+  if (auto opened = pc.open(OpenFor::kChecking); !opened) {
+    return opened;
+  }
+  {
+    std::scoped_lock lock(pc.lock());
+    if (auto built = pc.build({.gsis = &interrupts}); !built) {
+      return built;
+    }
+    if (auto kernel = pc.load_kernel(); !kernel) {
+      return std::unexpected(kernel.error());
+    }
+  }
+  return pc.check_vnc();
+}
+
 int check(const CheckOptions& options) {
   const auto overrides = parse_overrides(options.set);
   if (!overrides) {
@@ -47,10 +72,8 @@ int check(const CheckOptions& options) {
     report(description.error().message);
     return kExitUsage;
   }
-  HostClock clock;
-  HostedPc pc(*description, clock, clock, {});
-  if (auto opened = pc.open(); !opened) {
-    report(opened.error().message);
+  if (auto possible = try_build(*description); !possible) {
+    report(possible.error().message);
     return kExitUsage;
   }
   if (auto kvm = Kvm::open(); !kvm) {

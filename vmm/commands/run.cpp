@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -39,7 +40,11 @@ int run_kvm(Description description, unsigned timeout) {
   const auto outcome = (*machine)->run(timeout);
   machine->reset();  // gives the terminal back before the last words
   if (outcome.status != kExitPoweredOff) {
-    report(outcome.reason);
+    // The registers of a crash stand below the line that says what happened.
+    const auto end = std::min(outcome.reason.find('\n'), outcome.reason.size());
+    report(std::string_view(outcome.reason).substr(0, end));
+    fmt::print(stderr, "{}{}", outcome.reason.substr(std::min(end + 1, outcome.reason.size())),
+               end < outcome.reason.size() ? "\n" : "");
   }
   return outcome.status;
 }

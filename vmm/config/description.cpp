@@ -23,19 +23,36 @@ constexpr std::size_t kMostSerials = 2;
 constexpr std::int64_t kLatestTime = 253'402'300'799;  // 9999-12-31: what the RTC's two-digit century can say
 
 // ATA/ATAPI-6, 7.17.7: the identify strings.
+constexpr std::size_t kNameLength = 64;
 constexpr std::size_t kSerialLength = 20;
 constexpr std::size_t kModelLength = 40;
 
 Result<nlohmann::json> parse_json(std::string_view text) {
+  using Event = nlohmann::json::parse_event_t;
   bool too_deep = false;
-  const auto depth_guard = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+  std::vector<std::set<std::string>> keys;  // of the objects around what is read
+  std::optional<std::string> twice;
+  const auto guard = [&](int depth, Event event, nlohmann::json& value) {
     too_deep = too_deep || depth > static_cast<int>(kDeepestNesting);
-    return !too_deep;
+    if (too_deep) {
+      return false;
+    }
+    if (event == Event::object_start) {
+      keys.emplace_back();
+    } else if (event == Event::object_end) {
+      keys.pop_back();
+    } else if (event == Event::key && !keys.back().insert(value.get_ref<const std::string&>()).second && !twice) {
+      twice = value.get<std::string>();
+    }
+    return true;
   };
   try {
-    auto document = nlohmann::json::parse(text, depth_guard, true, true);
+    auto document = nlohmann::json::parse(text, guard, true, true);
     if (too_deep) {
       return fail(ErrorCode::kInvalid, fmt::format("is nested deeper than {} levels", kDeepestNesting));
+    }
+    if (twice) {
+      return fail(ErrorCode::kInvalid, fmt::format("{}: is there twice in one object", *twice));
     }
     return document;
   } catch (const nlohmann::json::exception& e) {
@@ -50,7 +67,24 @@ Result<nlohmann::json> parse_json(std::string_view text) {
   }
 }
 
+/// The value of an override: JSON where it is JSON, else a string.
+Result<nlohmann::json> parse_value(const Override& change) {
+  if (!nlohmann::json::accept(change.value)) {
+    return nlohmann::json(change.value);
+  }
+  auto parsed = parse_json(change.value);
+  if (!parsed) {
+    return std::unexpected(parsed.error().within("--set " + change.path));
+  }
+  return parsed;
+}
+
 Result<void> apply_override(nlohmann::json& document, const Override& change) {
+  // null takes the key away, which is how to ask for no "vnc".
+  const auto value = parse_value(change);
+  if (!value) {
+    return std::unexpected(value.error());
+  }
   nlohmann::json* at = &document;
   std::string_view rest = change.path;
   while (true) {
@@ -69,6 +103,9 @@ Result<void> apply_override(nlohmann::json& document, const Override& change) {
         at->push_back(nlohmann::json::object());
       }
       at = &(*at)[position];
+    } else if (at->is_object() && value->is_null() && dot == std::string_view::npos) {
+      at->erase(key);
+      return {};
     } else if (at->is_object() || at->is_null()) {
       at = &(*at)[key];
     } else {
@@ -79,8 +116,7 @@ Result<void> apply_override(nlohmann::json& document, const Override& change) {
     }
     rest = rest.substr(dot + 1);
   }
-  auto parsed = nlohmann::json::parse(change.value, nullptr, false);
-  *at = parsed.is_discarded() ? nlohmann::json(change.value) : std::move(parsed);
+  *at = *value;
   return {};
 }
 
@@ -114,6 +150,9 @@ class Reader {
   void read(JsonObject root) {
     static_cast<void>(root.has("$schema"));  // for editors
     root.text("name", to_.name);
+    if (to_.name.size() > kNameLength) {
+      root.error("name", fmt::format("is longer than {} bytes", kNameLength));
+    }
     std::string uuid;
     root.text("uuid", uuid);
     if (!uuid.empty()) {
@@ -126,7 +165,7 @@ class Reader {
     read_machine(root.object("machine"));
     read_cpu(root.object("cpu"));
     root.size("memory", kMiB, kLargestMemory, to_.memory);
-    root.missing("memory");
+    root.need("memory");
     if (to_.memory % kMiB != 0) {
       root.error("memory", "is not a whole number of MiB");
     }
@@ -150,6 +189,9 @@ class Reader {
     read_debug(root.object("debug"));
     auto monitor = root.object("monitor");
     monitor.text("socket", to_.monitor_socket);
+    if (!to_.monitor_socket.empty()) {
+      monitor.error("socket", "this version has no monitor yet; leave it out");
+    }
     monitor.finish();
     auto on = root.object("on");
     const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset}, {"exit", OnEvent::kExit}};
@@ -259,6 +301,11 @@ class Reader {
       section.error(drive.serial.size() > kSerialLength ? "serial" : "model",
                     fmt::format("is too long: a drive has room for {} characters", drive.serial.size() > kSerialLength ? kSerialLength : kModelLength));
     }
+    for (const auto& [key, text] : {std::pair("serial", &drive.serial), std::pair("model", &drive.model)}) {
+      if (!std::ranges::all_of(*text, [](char c) { return c >= ' ' && c <= '~'; })) {
+        section.error(key, "has characters other than printable ASCII");
+      }
+    }
     if (section.has("geometry")) {
       Geometry geometry{1024, 16, 63};
       auto chs = section.object("geometry");
@@ -272,10 +319,11 @@ class Reader {
       section.error("interface", "this version has no floppy drive yet; leave the drive out");
     }
     if (drive.file.empty() && !optical) {
-      section.error("file", "is missing: a disk needs its image");
+      section.need("file", "a disk needs its image");
+      section.error("file", "is empty: a disk needs its image");
     }
     if (!drive.file.empty() && drive.format.empty()) {
-      section.missing("format");
+      section.need("format");
     }
     if (optical && !drive.read_only) {
       section.error("read_only", "cannot be false for a CD-ROM");
@@ -322,11 +370,11 @@ class Reader {
     using Backend = SerialDescription::Backend;
     SerialDescription serial;
     section.choice("backend", {{"none", Backend::kNull}, {"stdio", Backend::kStdio}, {"file", Backend::kFile}, {"pty", Backend::kPty}, {"unix", Backend::kUnix}}, serial.backend);
-    section.missing("backend");
+    section.need("backend");
     path(section, "path", serial.path);
     const bool needs_path = serial.backend == Backend::kFile || serial.backend == Backend::kUnix;
     if (needs_path && serial.path.empty()) {
-      section.missing("path");
+      section.need("path");
     }
     for (const auto& other : to_.serial) {
       if (serial.backend == Backend::kStdio && other.backend == Backend::kStdio) {

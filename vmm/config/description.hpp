@@ -103,7 +103,7 @@ struct Description {
 };
 
 /// "memory.0=x" style changes from the command line: path and value, applied before the check. A value is taken as JSON
-/// where it is JSON, else as a string.
+/// where it is JSON, else as a string; null takes a key away.
 struct Override {
   std::string path, value;
 };

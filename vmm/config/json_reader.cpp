@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "vmm/config/description.hpp"
 
@@ -28,16 +29,21 @@ std::string quoted_type(const nlohmann::json& value) {
   return text;
 }
 
+/// How many letters to change, add, leave out or swap with their neighbour to get from one to the other.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> before(b.size() + 1);
+  std::vector<std::size_t> above(b.size() + 1);
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
+    before = std::exchange(above, row);
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substitute = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({substitute, row[j] + 1, row[j - 1] + 1});
+      const std::size_t substitute = above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({substitute, above[j] + 1, row[j - 1] + 1});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        row[j] = std::min(row[j], before[j - 2] + 1);
+      }
     }
   }
   return row[b.size()];
@@ -59,6 +65,21 @@ void JsonErrors::add(std::string path, std::string reason) {
   if (!first_) {
     first_ = path.empty() ? std::move(reason) : fmt::format("{}: {}", path, reason);
   }
+}
+
+void JsonErrors::add_missing(std::string object, std::string path, std::string reason) {
+  if (!first_) {
+    lacks_key_ = std::move(object);
+    add(std::move(path), std::move(reason));
+  }
+}
+
+void JsonErrors::add_unknown(const std::string& object, std::string path, std::string reason) {
+  if (lacks_key_ == object) {
+    first_.reset();
+    lacks_key_.reset();
+  }
+  add(std::move(path), std::move(reason));
 }
 
 JsonObject::JsonObject(const nlohmann::json& value, std::string path, JsonErrors& errors)
@@ -182,9 +203,9 @@ std::vector<std::pair<const nlohmann::json*, std::string>> JsonObject::array(std
   return elements;
 }
 
-void JsonObject::missing(std::string_view key) {
+void JsonObject::need(std::string_view key, std::string_view why) {
   if (!value_->contains(key)) {
-    errors_.add(path_of(key), "is missing");
+    errors_.add_missing(path_, path_of(key), why.empty() ? "is missing" : fmt::format("is missing: {}", why));
   }
 }
 
@@ -198,7 +219,7 @@ void JsonObject::finish() {
     const auto shown = nlohmann::json(key).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
     const auto name = shown.substr(1, shown.size() - 2);
     const auto near = nearest_word(key, known_);
-    errors_.add(path_of(name), near ? fmt::format("is not a key here; did you mean \"{}\"?", *near)
+    errors_.add_unknown(path_, path_of(name), near ? fmt::format("is not a key here; did you mean \"{}\"?", *near)
                                     : fmt::format("is not a key here; the keys are {}", fmt::join(known_, ", ")));
   }
 }

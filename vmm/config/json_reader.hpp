@@ -19,10 +19,14 @@ namespace whistler {
 class JsonErrors {
  public:
   void add(std::string path, std::string reason);
+  /// The same for a key that is not there: an unknown key of the same object, probably the one mistyped, goes before it.
+  void add_missing(std::string object, std::string path, std::string reason);
+  void add_unknown(const std::string& object, std::string path, std::string reason);
   [[nodiscard]] const std::optional<std::string>& first() const { return first_; }
 
  private:
   std::optional<std::string> first_;
+  std::optional<std::string> lacks_key_;  // the object, if first_ is about a missing key
 };
 
 /// One object of the document. Ask for each key it may have, then call finish(), which reports the keys nobody asked for.
@@ -60,7 +64,8 @@ class JsonObject {
   /// The elements of the array at `key` with their paths; none if absent.
   [[nodiscard]] std::vector<std::pair<const nlohmann::json*, std::string>> array(std::string_view key, std::size_t most);
 
-  void missing(std::string_view key);
+  /// Reports that the key is not there, if so.
+  void need(std::string_view key, std::string_view why = {});
   void error(std::string_view key, std::string reason);
   void finish();
   [[nodiscard]] const std::string& path() const { return path_; }
