@@ -246,6 +246,12 @@ class Machine(Client):
         shutil.rmtree(self.directory, ignore_errors=True)
         return status
 
+    def wait_ended(self):
+        """Once the program has ended: its exit status, and what it said."""
+        status = self.process.wait(TIMEOUT)
+        self._log.seek(0)
+        return status, self._log.read()
+
     def clock_step(self, nanoseconds=None):
         if self.exact_clock:
             return super().clock_step(nanoseconds)
