@@ -35,7 +35,8 @@ class Client:
     def __init__(self, connection):
         connection.settimeout(TIMEOUT)
         self._socket = connection
-        self._stream = connection.makefile("rw", encoding="ascii", newline="\n")
+        # Not "rw": that forgets what has been read ahead, an interrupt's line, when something is written.
+        self._stream = connection.makefile("r", encoding="ascii", newline="\n")
         self.levels = {}  # interrupt line -> level, of the intercepted ones
         self.raised = {}  # interrupt line -> how often it went up
 
@@ -50,8 +51,7 @@ class Client:
     def batch(self, commands):
         """Sends commands (tuples of words) together, a few hundred at most; their answers' words after OK."""
         lines = [" ".join(f"{word:#x}" if isinstance(word, int) else word for word in words) for words in commands]
-        self._stream.write("".join(line + "\n" for line in lines))
-        self._stream.flush()
+        self._socket.sendall("".join(line + "\n" for line in lines).encode("ascii"))
         return [self._answer(line) for line in lines]
 
     def _answer(self, line):
