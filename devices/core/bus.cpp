@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.hpp"
 #include "base/log.hpp"
 
 namespace whistler {
@@ -51,8 +52,8 @@ std::uint64_t Bus::read(std::uint64_t address, unsigned width) {
     std::uint64_t part = 0xFF;
     if (mapping != nullptr) {
       piece = std::min(width - done, mapping->range.max_width);
+      ++mapping->reads;  // first: the handler may change the mappings
       part = mapping->handler->read(address + done - mapping->range.base + mapping->range.offset, piece) & all_ones(piece);
-      ++mapping->reads;
     } else {
       ++unclaimed_;
       log_once(LogLevel::kDebug, fmt::format("{} r {:x}", name_, address), fmt::format("{}: nobody answers a read of {:#x}", name_, address));
@@ -77,6 +78,33 @@ void Bus::write(std::uint64_t address, unsigned width, std::uint64_t value) {
       log_once(LogLevel::kDebug, fmt::format("{} w {:x}", name_, address), fmt::format("{}: nobody takes a write of {:#x}", name_, address));
     }
     done += piece;
+  }
+}
+
+Bus::Mapping* Bus::find_whole(std::uint64_t address, unsigned width) {
+  Mapping* const mapping = find(address);
+  return mapping != nullptr && width <= mapping->range.max_width ? mapping : nullptr;
+}
+
+void Bus::read_many(std::uint64_t address, unsigned width, std::span<std::uint8_t> data) {
+  if (Mapping* const mapping = find_whole(address, width); mapping != nullptr) {
+    mapping->reads += data.size() / width;
+    mapping->handler->read_many(address - mapping->range.base + mapping->range.offset, width, data);
+    return;
+  }
+  for (; data.size() >= width; data = data.subspan(width)) {
+    store_little(data.data(), width, read(address, width));
+  }
+}
+
+void Bus::write_many(std::uint64_t address, unsigned width, std::span<const std::uint8_t> data) {
+  if (Mapping* const mapping = find_whole(address, width); mapping != nullptr) {
+    mapping->writes += data.size() / width;
+    mapping->handler->write_many(address - mapping->range.base + mapping->range.offset, width, data);
+    return;
+  }
+  for (; data.size() >= width; data = data.subspan(width)) {
+    write(address, width, load_little(data.data(), width));
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,11 @@ class Bus {
   [[nodiscard]] std::uint64_t read(std::uint64_t address, unsigned width);
   void write(std::uint64_t address, unsigned width, std::uint64_t value);
 
+  /// A run of accesses to one address (see IoHandler::read_many), with the same effects as single ones; the range is
+  /// looked up once where it takes them whole. `width` is 1, 2 or 4; `data`'s size a multiple of it.
+  void read_many(std::uint64_t address, unsigned width, std::span<std::uint8_t> data);
+  void write_many(std::uint64_t address, unsigned width, std::span<const std::uint8_t> data);
+
   /// What one range has been asked so far, for statistics.
   struct Usage {
     std::string owner;
@@ -53,6 +59,8 @@ class Bus {
     std::uint64_t writes = 0;
   };
   [[nodiscard]] Mapping* find(std::uint64_t address);
+  /// The mapping at `address` if it takes accesses of `width` whole.
+  [[nodiscard]] Mapping* find_whole(std::uint64_t address, unsigned width);
 
   std::string name_;
   std::vector<Mapping> mappings_;  // sorted by base

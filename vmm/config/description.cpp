@@ -208,6 +208,7 @@ class Reader {
     section.choice("type", {{"pc-i440fx", true}, {"pc", true}}, only);
     section.boolean("acpi", to_.machine.acpi);
     section.boolean("apic", to_.machine.apic);
+    section.choice("ide", {{"piix3", IdeChip::kPiix3}, {"piix4", IdeChip::kPiix4}}, to_.machine.ide);
     section.finish();
   }
 

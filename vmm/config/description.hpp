@@ -20,6 +20,7 @@ inline constexpr std::uint64_t kMiB = 1024 * kKiB;
 inline constexpr std::uint64_t kGiB = 1024 * kMiB;
 
 enum class DriveInterface : std::uint8_t { kIde, kFloppy };
+enum class IdeChip : std::uint8_t { kPiix3, kPiix4 };
 enum class Media : std::uint8_t { kDisk, kCdrom };
 
 struct Geometry {
@@ -60,6 +61,7 @@ struct Description {
   struct {
     bool acpi = true;
     bool apic = true;
+    IdeChip ide = IdeChip::kPiix3;
   } machine;
   struct {
     unsigned cores = 1;
