@@ -149,7 +149,10 @@ Task<void> Image::mark_corrupt() {
 }
 
 Task<Result<void>> Image::close() {
-  auto result = co_await flush();
+  auto result = co_await refcounts_->release_tail();
+  if (result) {
+    result = co_await flush();
+  }
   if (result && refcounts_->cache().has_dirty()) {  // the counts of clusters that flush has freed
     result = co_await flush();
   }
