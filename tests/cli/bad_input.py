@@ -136,8 +136,8 @@ class Keys(CliCase):
                 ({"debug": {"console": "tcp:1"}}, "debug.console", "file:PATH"), ({"debug": {"exit_port": "0xg"}}, "debug.exit_port"),
                 ({"on": {"reboot": "maybe"}}, "on.reboot", "reset"), ({"name": "a" * 5000}, "name"),
                 ({"on": {"poweroff": "reset"}}, "on.poweroff", "exit"), ({"cpu": {"features": {"pae": 1}}}, "cpu.features.pae"),
-                ({"network": [{}]}, "network"), ({"monitor": {"socket": "a"}}, "monitor.socket"),
-                ({"boot": {"cmdline": "quiet"}}, "boot.cmdline", "boot.kernel"), ({"vnc": {"websocket": True}}, "vnc.websocket")):
+                ({"network": {}}, "network", "array"), ({"network": [{"model": 1}]}, "network[0].model"),
+                ({"boot": {"cmdline": "quiet"}}, "boot.cmdline", "boot.kernel"), ({"vnc": {"websocket": 1}}, "vnc.websocket")):
             with self.subTest(str(changes)[:60]):
                 self.assert_bad(self.machine(**changes), "machine.json", *words, commands=["check"])
 
@@ -263,7 +263,7 @@ class Drives(CliCase):
         self.assert_bad(self.machine(drives=[drive, {**drive, "unit": 1}]), "a.raw", commands=["run"])
         self.assert_bad(self.machine(drives=[{**drive, "bus": 2}]), "drives[0].bus")
         self.assert_bad(self.machine(drives=[{**drive, "unit": -1}]), "drives[0].unit")
-        self.assert_bad(self.machine(drives=[{**drive, "interface": "floppy"}]), "drives[0].interface")
+        self.assert_bad(self.machine(drives=[{**drive, "interface": "scsi"}]), "drives[0].interface")
         self.assert_bad(self.machine(drives=[drive] * 7), "drives", "7")
 
     def test_identity_that_does_not_fit(self):

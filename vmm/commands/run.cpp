@@ -63,6 +63,9 @@ int run(const RunOptions& options) {
     report(description.error().message);
     return kExitUsage;
   }
+  for (const auto& line : description->left_out) {
+    report("warning: " + line);
+  }
   // Taken by signalfd on the main thread; every thread inherits the mask.
   sigset_t mask;
   sigemptyset(&mask);

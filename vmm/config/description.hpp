@@ -96,7 +96,9 @@ struct Description {
     std::string console;            ///< "stdio" or "file:PATH"
     std::optional<std::uint16_t> exit_port;
   } debug;
-  std::string monitor_socket;
+  /// Parts the description asks for that this version does not have yet, one line each with their paths: the machine
+  /// runs without them, and whoever starts it is told.
+  std::vector<std::string> left_out;
   struct {
     OnEvent reboot = OnEvent::kReset;
     OnEvent poweroff = OnEvent::kExit;

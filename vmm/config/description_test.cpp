@@ -77,3 +77,15 @@ TEST_CASE("sizes_have_units", "[description]") {
   REQUIRE_FALSE(parse_size("M").has_value());
   REQUIRE_FALSE(parse_size("99999999999T").has_value());
 }
+
+TEST_CASE("parts_of_later_versions_are_left_out_with_a_warning", "[description]") {
+  const auto d = parse_description(R"({"memory": "64M",
+    "drives": [{"id": "fd0", "interface": "floppy", "unit": 0, "file": "f6.img", "format": "raw"}],
+    "network": [{"model": "rtl8139", "backend": "user", "mac": "52:54:00:12:34:56", "restrict": true}],
+    "monitor": {"socket": "a.qmp"}})",
+                                   "/m.json");
+  REQUIRE(d.has_value());
+  REQUIRE(d->drives.empty());
+  REQUIRE(d->left_out.size() == 3);
+  REQUIRE(d->left_out[1] == "/m.json: network[0]: this version has no network cards yet: the guest sees none");
+}
