@@ -11,11 +11,14 @@ namespace whistler {
 
 Result<void> Bus::map(const BusRange& range, IoHandler& handler, std::string_view owner) {
   if (range.length == 0 || range.base + (range.length - 1) < range.base) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: {} asks for an empty or wrapping range at {:#x}", name_, owner, range.base));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("{}: {} asks for an empty or wrapping range at {:#x}", name_, owner, range.base));
   }
-  const auto after = std::ranges::upper_bound(mappings_, range.base, {}, [](const Mapping& m) { return m.range.base; });
+  const auto after =
+      std::ranges::upper_bound(mappings_, range.base, {}, [](const Mapping& m) { return m.range.base; });
   const auto overlaps = [&](const Mapping& other) {
-    return other.range.base <= range.base + (range.length - 1) && range.base <= other.range.base + (other.range.length - 1);
+    return other.range.base <= range.base + (range.length - 1) &&
+           range.base <= other.range.base + (other.range.length - 1);
   };
   const Mapping* taken = nullptr;
   if (after != mappings_.end() && overlaps(*after)) {
@@ -24,8 +27,8 @@ Result<void> Bus::map(const BusRange& range, IoHandler& handler, std::string_vie
     taken = &*std::prev(after);
   }
   if (taken != nullptr) {
-    return fail(ErrorCode::kExists, fmt::format("{}: {} at {:#x} overlaps {} at {:#x}", name_, owner, range.base, taken->owner,
-                                                taken->range.base));
+    return fail(ErrorCode::kExists, fmt::format("{}: {} at {:#x} overlaps {} at {:#x}", name_, owner,
+                                                range.base, taken->owner, taken->range.base));
   }
   mappings_.insert(after, Mapping{range, &handler, std::string(owner)});
   return {};
@@ -36,7 +39,8 @@ void Bus::unmap(const IoHandler& handler) {
 }
 
 Bus::Mapping* Bus::find(std::uint64_t address) {
-  auto after = std::ranges::upper_bound(mappings_, address, {}, [](const Mapping& m) { return m.range.base; });
+  auto after =
+      std::ranges::upper_bound(mappings_, address, {}, [](const Mapping& m) { return m.range.base; });
   if (after == mappings_.begin()) {
     return nullptr;
   }
@@ -53,10 +57,12 @@ std::uint64_t Bus::read(std::uint64_t address, unsigned width) {
     if (mapping != nullptr) {
       piece = std::min(width - done, mapping->range.max_width);
       ++mapping->reads;  // first: the handler may change the mappings
-      part = mapping->handler->read(address + done - mapping->range.base + mapping->range.offset, piece) & all_ones(piece);
+      part = mapping->handler->read(address + done - mapping->range.base + mapping->range.offset, piece) &
+             all_ones(piece);
     } else {
       ++unclaimed_;
-      log_once(LogLevel::kDebug, fmt::format("{} r {:x}", name_, address), fmt::format("{}: nobody answers a read of {:#x}", name_, address));
+      log_once(LogLevel::kDebug, fmt::format("{} r {:x}", name_, address),
+               fmt::format("{}: nobody answers a read of {:#x}", name_, address));
     }
     value |= part << (8 * done);
     done += piece;
@@ -75,7 +81,8 @@ void Bus::write(std::uint64_t address, unsigned width, std::uint64_t value) {
                               (value >> (8 * done)) & all_ones(piece));
     } else {
       ++unclaimed_;
-      log_once(LogLevel::kDebug, fmt::format("{} w {:x}", name_, address), fmt::format("{}: nobody takes a write of {:#x}", name_, address));
+      log_once(LogLevel::kDebug, fmt::format("{} w {:x}", name_, address),
+               fmt::format("{}: nobody takes a write of {:#x}", name_, address));
     }
     done += piece;
   }

@@ -50,7 +50,8 @@ TEST_CASE("access_that_starts_in_a_wide_range_goes_to_it_whole", "[bus]") {
   Recorder data;
   Recorder command;
   REQUIRE(bus.map({.base = 0x1F0, .length = 1, .max_width = 4}, data, "ide data").has_value());
-  REQUIRE(bus.map({.base = 0x1F1, .length = 7, .max_width = 1, .offset = 1}, command, "ide command").has_value());
+  REQUIRE(
+      bus.map({.base = 0x1F1, .length = 7, .max_width = 1, .offset = 1}, command, "ide command").has_value());
   bus.write(0x1F0, 4, 0xAABBCCDD);
   bus.write(0x1F6, 2, 0x01E0);
   REQUIRE(data.calls == std::vector<std::string>{"w0/4=2864434397"});

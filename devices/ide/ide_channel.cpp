@@ -86,7 +86,8 @@ void IdeChannel::CommandBlock::read_many(std::uint64_t offset, unsigned width, s
   }
 }
 
-void IdeChannel::CommandBlock::write_many(std::uint64_t offset, unsigned width, std::span<const std::uint8_t> data) {
+void IdeChannel::CommandBlock::write_many(std::uint64_t offset, unsigned width,
+                                          std::span<const std::uint8_t> data) {
   if (IdeDrive* const selected = channel.drive(channel.selected_); offset == 0 && selected != nullptr) {
     selected->write_data_many(width, data);
   } else {

@@ -1,10 +1,11 @@
 // The IDE function of the PIIX3 or the PIIX4.
-// Models: PCI function 8086:7010 or 8086:7111 with BAR4 (bus master), the IDETIM registers, the PIIX4's Ultra DMA
-// registers, two channels of two drives each (AtaDisk, AtapiCdrom), legacy interrupts. Missing: timing (the timing
-// registers are stored only: transfers take the time the host takes). Its decode enable bits and the command
-// register's I/O bit do not hide the legacy ports: as on QEMU's `pc`, where software drives them without set-up.
-// Documentation: Intel 82371FB/82371SB (PIIX, PIIX3) datasheet, order number 290550, sections 2.3 (IDE configuration
-// registers) and 2.7 (bus master registers); Intel 82371AB (PIIX4) datasheet, order number 290562, chapter 5.
+// Models: PCI function 8086:7010 or 8086:7111 with BAR4 (bus master), the IDETIM registers, the PIIX4's Ultra
+// DMA registers, two channels of two drives each (AtaDisk, AtapiCdrom), legacy interrupts. Missing: timing
+// (the timing registers are stored only: transfers take the time the host takes). Its decode enable bits and
+// the command register's I/O bit do not hide the legacy ports: as on QEMU's `pc`, where software drives them
+// without set-up. Documentation: Intel 82371FB/82371SB (PIIX, PIIX3) datasheet, order number 290550,
+// sections 2.3 (IDE configuration registers) and 2.7 (bus master registers); Intel 82371AB (PIIX4) datasheet,
+// order number 290562, chapter 5.
 #pragma once
 
 #include <array>
@@ -19,8 +20,8 @@
 
 namespace whistler {
 
-/// Which chip the function belongs to. They differ in what drivers know them by, and in that a PIIX4 can be set to
-/// Ultra DMA/33: a system installed on one may not start on the other.
+/// Which chip the function belongs to. They differ in what drivers know them by, and in that a PIIX4 can be
+/// set to Ultra DMA/33: a system installed on one may not start on the other.
 enum class PiixIdeModel : std::uint8_t { kPiix3, kPiix4 };
 
 /// Under the machine lock. Drain before reset() and before destruction: requests in flight point into guest

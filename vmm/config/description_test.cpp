@@ -23,6 +23,12 @@ TEST_CASE("minimal_description_has_defaults", "[description]") {
   REQUIRE_FALSE(d->vnc.has_value());
 }
 
+TEST_CASE("ide_chip_is_a_piix3_unless_told_otherwise", "[description]") {
+  REQUIRE(parse_description(R"({"memory": "64M"})", "/m.json")->machine.ide == IdeChip::kPiix3);
+  REQUIRE(parse_description(R"({"memory": "64M", "machine": {"ide": "piix4"}})", "/m.json")->machine.ide == IdeChip::kPiix4);
+  REQUIRE(error_of(R"({"memory": "64M", "machine": {"ide": "ich"}})").find("machine.ide") != std::string::npos);
+}
+
 TEST_CASE("unknown_key_names_its_path_and_the_nearest_key", "[description]") {
   const auto message = error_of(R"({"memory": "64M", "drives": [{"fromat": "raw", "file": "x", "format": "raw"}]})");
   REQUIRE(message == "m.json: drives[0].fromat: is not a key here; did you mean \"format\"?");
