@@ -147,6 +147,9 @@ Result<void> HostedPc::open_firmware() {
     if (!kernel) {
       return within("boot.kernel", kernel.error());
     }
+    if (kernel->empty()) {
+      return fail(ErrorCode::kInvalid, fmt::format("{}: boot.kernel: {}: is empty", description_.source.string(), description_.boot.kernel));
+    }
     kernel_ = std::move(*kernel);
   }
   if (!description_.boot.initrd.empty()) {
