@@ -169,7 +169,7 @@ class StdioStream final : public HostStream {
 
   Result<void> open() override {
     // Descriptions of our own, so that O_NONBLOCK does not reach the shell that shares the terminal.
-    struct stat info {};
+    struct stat info{};
     const bool file = ::fstat(STDOUT_FILENO, &info) == 0 && S_ISREG(info.st_mode);
     output_ = UniqueFd(file ? ::dup(STDOUT_FILENO)
                             : ::open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
@@ -190,7 +190,7 @@ class StdioStream final : public HostStream {
       raw_ = ::tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
     }
     input_ = UniqueFd(::open("/proc/self/fd/0", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    struct stat info {};
+    struct stat info{};
     const bool readable = input_ && ::fstat(input_.get(), &info) == 0 && !S_ISREG(info.st_mode) &&
                           !S_ISDIR(info.st_mode) && !(S_ISCHR(info.st_mode) && !raw_);
     return readable ? input_.get() : -1;
@@ -232,7 +232,8 @@ class FileStream final : public HostStream {
   Result<void> check() const override { return check_output_file(path_); }
   Result<void> open() override {
     // Opening a FIFO without a reader would wait for ever.
-    fd_ = UniqueFd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644));
+    fd_ = UniqueFd(
+        ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644));
     if (!fd_) {
       return fail_errno(errno, fmt::format("{}: cannot be opened for writing", path_));
     }

@@ -17,9 +17,9 @@
 
 namespace whistler {
 
-/// One end of a line. Made without touching the host; open() does that, so that a machine that cannot start for another
-/// reason has created nothing. Bytes from the guest are gathered for a moment, so that a line costs one write, not
-/// eighty. A reader that falls 64 KiB behind loses the rest. Under the machine lock.
+/// One end of a line. Made without touching the host; open() does that, so that a machine that cannot start
+/// for another reason has created nothing. Bytes from the guest are gathered for a moment, so that a line
+/// costs one write, not eighty. A reader that falls 64 KiB behind loses the rest. Under the machine lock.
 class HostStream : public CharBackend {
  public:
   HostStream(EventLoop& loop, TimerQueue& timers);
@@ -46,7 +46,8 @@ class HostStream : public CharBackend {
   void detach_input();
   /// Looks at a byte from the host first; false keeps it from the guest.
   virtual bool admit(std::uint8_t byte) { return static_cast<void>(byte), true; }
-  /// Whether to read on while the guest is behind (what it has no room for is lost), instead of letting the sender wait.
+  /// Whether to read on while the guest is behind (what it has no room for is lost), instead of letting the
+  /// sender wait.
   [[nodiscard]] virtual bool reads_ahead() const { return false; }
   /// The other side is gone.
   virtual void on_hangup() { detach(); }
@@ -72,15 +73,18 @@ class HostStream : public CharBackend {
 
 enum class StdioInput : std::uint8_t { kUse, kLeave };
 
-/// Standard output, and standard input unless it is left to somebody else. A terminal is switched to raw mode while the
-/// stream is open; Ctrl-A x ends the program (it raises SIGTERM), Ctrl-A Ctrl-A sends one Ctrl-A. The end of input does
-/// not end output.
-[[nodiscard]] std::unique_ptr<HostStream> make_stdio_stream(EventLoop& loop, TimerQueue& timers, StdioInput input);
+/// Standard output, and standard input unless it is left to somebody else. A terminal is switched to raw mode
+/// while the stream is open; Ctrl-A x ends the program (it raises SIGTERM), Ctrl-A Ctrl-A sends one Ctrl-A.
+/// The end of input does not end output.
+[[nodiscard]] std::unique_ptr<HostStream> make_stdio_stream(EventLoop& loop, TimerQueue& timers,
+                                                            StdioInput input);
 /// `path` is created, or emptied.
-[[nodiscard]] std::unique_ptr<HostStream> make_file_stream(EventLoop& loop, TimerQueue& timers, std::string path);
+[[nodiscard]] std::unique_ptr<HostStream> make_file_stream(EventLoop& loop, TimerQueue& timers,
+                                                           std::string path);
 /// A new pty; address() is its path.
 [[nodiscard]] std::unique_ptr<HostStream> make_pty_stream(EventLoop& loop, TimerQueue& timers);
 /// Listens on `path`; one client at a time, the newest. The socket is removed at the end.
-[[nodiscard]] std::unique_ptr<HostStream> make_unix_stream(EventLoop& loop, TimerQueue& timers, std::string path);
+[[nodiscard]] std::unique_ptr<HostStream> make_unix_stream(EventLoop& loop, TimerQueue& timers,
+                                                           std::string path);
 
 }  // namespace whistler

@@ -46,7 +46,9 @@ Result<std::string> read_password(const std::string& file) {
 class GuestRamWriter final : public RamWriter {
  public:
   explicit GuestRamWriter(const GuestMemory& memory) : memory_(memory) {}
-  bool write(std::uint64_t address, std::span<const std::uint8_t> bytes) override { return memory_.write(address, bytes); }
+  bool write(std::uint64_t address, std::span<const std::uint8_t> bytes) override {
+    return memory_.write(address, bytes);
+  }
 
  private:
   const GuestMemory& memory_;
@@ -55,7 +57,8 @@ class GuestRamWriter final : public RamWriter {
 /// The video card, after what vCPUs have written to it but KVM still holds has reached it.
 class CurrentDisplay final : public DisplaySource {
  public:
-  CurrentDisplay(DisplaySource& card, std::function<void()> deliver) : card_(card), deliver_(std::move(deliver)) {}
+  CurrentDisplay(DisplaySource& card, std::function<void()> deliver)
+      : card_(card), deliver_(std::move(deliver)) {}
   void update() override {
     deliver_();
     card_.update();
@@ -91,8 +94,8 @@ Result<void> HostedPc::open(OpenFor purpose) {
     return std::unexpected(ring.error());
   }
   ring_ = std::move(*ring);
-  auto ram = GuestRam::create(description_.memory,
-                              {.huge_pages = description_.memory_options.huge_pages, .merge = description_.memory_options.merge});
+  auto ram = GuestRam::create(description_.memory, {.huge_pages = description_.memory_options.huge_pages,
+                                                    .merge = description_.memory_options.merge});
   if (!ram) {
     return std::unexpected(ram.error().within(description_.source.string()));
   }
@@ -102,7 +105,8 @@ Result<void> HostedPc::open(OpenFor purpose) {
   }
   for (const auto& drive : description_.drives) {
     if (auto done = open_drive(drive); !done) {
-      return std::unexpected(done.error().within(fmt::format("{}: drive \"{}\"", description_.source.string(), drive.id)));
+      return std::unexpected(
+          done.error().within(fmt::format("{}: drive \"{}\"", description_.source.string(), drive.id)));
     }
   }
   if (description_.vnc && !description_.vnc->password_file.empty()) {
@@ -147,6 +151,10 @@ Result<void> HostedPc::open_firmware() {
     if (!kernel) {
       return within("boot.kernel", kernel.error());
     }
+    if (kernel->empty()) {
+      return fail(ErrorCode::kInvalid, fmt::format("{}: boot.kernel: {}: is empty",
+                                                   description_.source.string(), description_.boot.kernel));
+    }
     kernel_ = std::move(*kernel);
   }
   if (!description_.boot.initrd.empty()) {
@@ -163,10 +171,13 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
   IdeDriveConfig config;
   config.kind = drive.media == Media::kCdrom ? IdeKind::kCdrom : IdeKind::kDisk;
   config.model = drive.model;
-  config.serial = drive.serial.empty() && config.kind == IdeKind::kDisk ? fmt::format("WH{:05}", drive.bus * 2 + drive.unit + 1) : drive.serial;
+  config.serial = drive.serial.empty() && config.kind == IdeKind::kDisk
+                      ? fmt::format("WH{:05}", drive.bus * 2 + drive.unit + 1)
+                      : drive.serial;
   config.read_only = drive.read_only;
   if (drive.geometry) {
-    config.geometry = IdeGeometry{static_cast<std::uint16_t>(drive.geometry->cylinders), static_cast<std::uint8_t>(drive.geometry->heads),
+    config.geometry = IdeGeometry{static_cast<std::uint16_t>(drive.geometry->cylinders),
+                                  static_cast<std::uint8_t>(drive.geometry->heads),
                                   static_cast<std::uint8_t>(drive.geometry->sectors)};
   }
   if (!drive.file.empty()) {
@@ -176,7 +187,8 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
     options.read_only = drive.read_only;
     options.cache = drive.cache;
     if (purpose_ == OpenFor::kChecking) {
-      if (!drive.read_only && ::access(drive.file.c_str(), F_OK) == 0 && ::access(drive.file.c_str(), W_OK) != 0) {
+      if (!drive.read_only && ::access(drive.file.c_str(), F_OK) == 0 &&
+          ::access(drive.file.c_str(), W_OK) != 0) {
         return fail_errno(errno, drive.file + ": cannot be opened for writing");
       }
       options.read_only = true;
@@ -188,7 +200,8 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
     }
     const std::uint64_t sector = config.kind == IdeKind::kCdrom ? 2048 : 512;
     if ((*image)->size() < sector) {
-      return fail(ErrorCode::kInvalid, fmt::format("{}: holds {} bytes, less than one sector", drive.file, (*image)->size()));
+      return fail(ErrorCode::kInvalid,
+                  fmt::format("{}: holds {} bytes, less than one sector", drive.file, (*image)->size()));
     }
     drives_.push_back(std::make_unique<PauseWhenFull>(std::move(*image), space_));
     config.block = drives_.back().get();
@@ -231,7 +244,8 @@ Result<void> HostedPc::make_streams() {
 }
 
 Result<void> HostedPc::check_outputs() const {
-  std::vector<std::pair<std::string, std::string>> taken = {{description_.source.string(), "this description"}};
+  std::vector<std::pair<std::string, std::string>> taken = {
+      {description_.source.string(), "this description"}};
   const auto take = [&taken](const std::string& path, std::string what) {
     if (!path.empty()) {
       taken.emplace_back(path, std::move(what));
@@ -270,7 +284,8 @@ Result<void> HostedPc::open_streams() {
   std::ranges::stable_partition(outputs_, [](const Output& output) { return !output.empties_file; });
   for (const auto& output : outputs_) {
     if (auto opened = output.stream->open(); !opened) {
-      return std::unexpected(opened.error().within(fmt::format("{}: {}", description_.source.string(), output.key)));
+      return std::unexpected(
+          opened.error().within(fmt::format("{}: {}", description_.source.string(), output.key)));
     }
     if (const auto address = output.stream->address(); !address.empty()) {
       notices_.push_back(fmt::format("{} is {}", output.key, address));
@@ -280,13 +295,15 @@ Result<void> HostedPc::open_streams() {
 }
 
 bool HostedPc::uses_stdout() const {
-  return description_.debug.console == "stdio" || std::ranges::any_of(description_.serial, [](const SerialDescription& serial) {
+  return description_.debug.console == "stdio" ||
+         std::ranges::any_of(description_.serial, [](const SerialDescription& serial) {
            return serial.backend == SerialDescription::Backend::kStdio;
          });
 }
 
 std::int64_t HostedPc::rtc_start() const {
-  const std::time_t now = description_.clock.start ? static_cast<std::time_t>(*description_.clock.start) : std::time(nullptr);
+  const std::time_t now =
+      description_.clock.start ? static_cast<std::time_t>(*description_.clock.start) : std::time(nullptr);
   if (description_.clock.start || !description_.clock.local_time) {
     return now;
   }
@@ -424,7 +441,8 @@ void HostedPc::close_drives() {
   for (auto& drive : drives_) {
     const auto name = drive->name();
     if (auto closed = sync_wait(*ring_, drive->close()); !closed) {
-      log(LogLevel::kError, fmt::format("{}: closing failed, the last writes may be lost: {}", name, closed.error().message));
+      log(LogLevel::kError,
+          fmt::format("{}: closing failed, the last writes may be lost: {}", name, closed.error().message));
     }
   }
 }

@@ -1,5 +1,5 @@
-// A PC with everything it stands on but its CPUs: memory, disks, firmware, streams, board, VNC. KVM's vCPUs or a qtest client
-// drive it.
+// A PC with everything it stands on but its CPUs: memory, disks, firmware, streams, board, VNC. KVM's vCPUs
+// or a qtest client drive it.
 #pragma once
 
 #include <functional>
@@ -26,7 +26,8 @@
 
 namespace whistler {
 
-/// What a guest, or the host's disk, may ask of the machine. Called under the machine lock: note it, act later.
+/// What a guest, or the host's disk, may ask of the machine. Called under the machine lock: note it, act
+/// later.
 struct PcRequests {
   std::function<void()> reset;
   std::function<void()> power_off;
@@ -37,7 +38,7 @@ struct PcRequests {
 /// What stands in for the CPUs' side of the board.
 struct CpuSide {
   IrqSink* gsis = nullptr;
-  SlotBackend* slots = nullptr;  ///< null: the address space answers alone
+  SlotBackend* slots = nullptr;                         ///< null: the address space answers alone
   std::function<void()> deliver_queued_writes = [] {};  ///< before somebody looks at what they lead to
   bool kernel_interrupt_controllers = false;
 };
@@ -50,22 +51,25 @@ enum class OpenFor : std::uint8_t {
 
 class HostedPc {
  public:
-  /// `clock` is guest time; `loop_clock` paces the loop's deadlines (the same object, or one that never starts).
+  /// `clock` is guest time; `loop_clock` paces the loop's deadlines (the same object, or one that never
+  /// starts).
   HostedPc(Description description, const Clock& clock, HostClock& loop_clock, PcRequests requests);
   ~HostedPc();
   HostedPc(const HostedPc&) = delete;
   HostedPc& operator=(const HostedPc&) = delete;
 
-  /// Opens and checks what the description names and already exists: disks, firmware, kernel, password, memory;
-  /// and whether the outputs it names can be created. Creates nothing. One-line errors, about the description.
+  /// Opens and checks what the description names and already exists: disks, firmware, kernel, password,
+  /// memory; and whether the outputs it names can be created. Creates nothing. One-line errors, about the
+  /// description.
   [[nodiscard]] Result<void> open(OpenFor purpose = OpenFor::kRunning);
   /// Builds the board. After open(). Creates nothing.
   [[nodiscard]] Result<void> build(const CpuSide& cpus);
-  /// VNC accepts clients from here on, and serial lines, the debug console and their files and sockets exist: the last
-  /// thing that can go wrong, so that a machine that does not start leaves nothing behind. After build(), without the
-  /// machine lock.
+  /// VNC accepts clients from here on, and serial lines, the debug console and their files and sockets exist:
+  /// the last thing that can go wrong, so that a machine that does not start leaves nothing behind. After
+  /// build(), without the machine lock.
   [[nodiscard]] Result<void> start_vnc();
-  /// Whether VNC could start, without listening on its port. After build() for kChecking, without the machine lock.
+  /// Whether VNC could start, without listening on its port. After build() for kChecking, without the machine
+  /// lock.
   [[nodiscard]] Result<void> check_vnc();
 
   /// Puts the kernel of boot.kernel into memory; nothing if there is none. At start and after each reset.

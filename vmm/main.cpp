@@ -10,7 +10,8 @@ int main(int argc, char** argv) {
   CLI::App app{"Whistler runs Windows-XP-era PCs on KVM: a machine is one JSON file.", "whistler"};
   app.set_version_flag("--version", std::string("whistler ") + WHISTLER_VERSION);
   app.require_subcommand(1);
-  app.footer("`whistler COMMAND --help` tells more about a command.\n\nStart: whistler run configs/demo.json");
+  app.footer(
+      "`whistler COMMAND --help` tells more about a command.\n\nStart: whistler run configs/demo.json");
   app.get_formatter()->column_width(34);
   int status = 0;
   whistler::add_run_command(app, status);

@@ -7,8 +7,8 @@
 
 namespace whistler {
 
-/// Whether `path` can be created or emptied. Errors: a folder, no permission, no such folder, an image that some machine
-/// has open (its locks tell). Changes nothing.
+/// Whether `path` can be created or emptied. Errors: a folder, no permission, no such folder, an image that
+/// some machine has open (its locks tell). Changes nothing.
 [[nodiscard]] Result<void> check_output_file(const std::string& path);
 
 /// Whether something can be created at `path`.

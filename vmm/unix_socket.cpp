@@ -17,7 +17,8 @@ Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: a socket's path has 1 to {} bytes", path, sizeof address.sun_path - 1));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("{}: a socket's path has 1 to {} bytes", path, sizeof address.sun_path - 1));
   }
   std::memcpy(address.sun_path, path.data(), path.size());
   return address;
@@ -45,7 +46,7 @@ Result<void> check_unix_path(const std::string& path) {
   if (const auto address = address_of(path); !address) {
     return std::unexpected(address.error());
   }
-  struct stat info {};
+  struct stat info{};
   if (::lstat(path.c_str(), &info) == 0 && !S_ISSOCK(info.st_mode)) {
     return fail(ErrorCode::kExists, fmt::format("{}: exists and is not a socket; name another path", path));
   }
@@ -57,7 +58,7 @@ Result<UniqueFd> listen_unix(const std::string& path) {
     return std::unexpected(possible.error());
   }
   const auto address = address_of(path);
-  struct stat info {};
+  struct stat info{};
   if (::lstat(path.c_str(), &info) == 0) {
     // Without waiting: a listener whose queue is full (EAGAIN) lives, too.
     const auto answer = connect_to(*address, path, SOCK_NONBLOCK);
@@ -71,7 +72,8 @@ Result<UniqueFd> listen_unix(const std::string& path) {
     return fail_errno(errno, fmt::format("{}: no socket", path));
   }
   ::fchmod(fd.get(), 0600);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 || ::listen(fd.get(), 8) != 0) {
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 ||
+      ::listen(fd.get(), 8) != 0) {
     return fail_errno(errno, fmt::format("{}: cannot listen", path));
   }
   return fd;

@@ -77,6 +77,7 @@ class CliCase(unittest.TestCase):
           start:
             {code}
             times 0xfff0 - ($ - $$) db 0xff
+            bits 16
             jmp 0xf000:start
             times 0x10000 - ($ - $$) db 0xff""")
 

@@ -57,15 +57,14 @@ class HostDiskFull(CliCase):
         self.disk = self.small / "disk.qcow2"
         tool("qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.path("boot.raw"), self.disk)
         tool("qemu-img", "resize", "-q", self.disk, "64M")
-        with open(self.small / "filler", "wb") as filler:
+        with open(self.small / "filler", "wb", buffering=0) as filler:
             try:
                 while True:
                     filler.write(bytes(4096))
-                    filler.flush()
             except OSError:
                 pass
         free = os.statvfs(self.small)
-        os.truncate(self.small / "filler", (self.small / "filler").stat().st_size // 4096 * 4096 - (8 * 65536 - free.f_bavail * 4096))
+        os.truncate(self.small / "filler", (self.small / "filler").stat().st_size // 4096 * 4096 - (16 - free.f_bavail) * 4096)
 
     def paused(self, cache="writeback"):
         machine = self.machine(memory="32M", drives=[{"id": "hda", "file": str(self.disk), "format": "qcow2", "cache": cache}],
@@ -104,7 +103,7 @@ class HostDiskFull(CliCase):
 
     def test_goes_on_from_one_full_disk_to_the_next(self):
         process, errors = self.paused()
-        os.truncate(self.small / "filler", (self.small / "filler").stat().st_size - 4 * 65536)
+        os.truncate(self.small / "filler", (self.small / "filler").stat().st_size - 16 * 4096)
         self.until("the second pause", lambda: errors.read_text().count("paused") == 2, BOOT)
         (self.small / "filler").unlink()
         tool("mount", "-o", "remount,size=16M", self.small)

@@ -19,17 +19,22 @@ struct CheckOptions {
 };
 
 void print_table(const Description& d) {
-  const auto row = [](std::string_view name, std::string_view value) { fmt::print("  {:<10} {}\n", name, value); };
+  const auto row = [](std::string_view name, std::string_view value) {
+    fmt::print("  {:<10} {}\n", name, value);
+  };
   fmt::print("{}: ok\n", d.source.string());
   row("name", d.name);
   row("memory", fmt::format("{} MiB", d.memory / kMiB));
   row("cpu", fmt::format("host-passthrough, {} core{}", d.cpu.cores, d.cpu.cores == 1 ? "" : "s"));
   for (const auto& drive : d.drives) {
-    row(drive.id, fmt::format("IDE {}:{} {} {}", drive.bus, drive.unit, drive.media == Media::kCdrom ? "CD-ROM" : "disk",
-                              drive.file.empty() ? "(empty)" : fmt::format("{} ({})", drive.file, drive.format)));
+    row(drive.id,
+        fmt::format("IDE {}:{} {} {}", drive.bus, drive.unit,
+                    drive.media == Media::kCdrom ? "CD-ROM" : "disk",
+                    drive.file.empty() ? "(empty)" : fmt::format("{} ({})", drive.file, drive.format)));
   }
   if (d.vnc) {
-    row("vnc", d.vnc->port < 0 ? d.vnc->listen + ", first free port" : fmt::format("{}:{}", d.vnc->listen, d.vnc->port));
+    row("vnc", d.vnc->port < 0 ? d.vnc->listen + ", first free port"
+                               : fmt::format("{}:{}", d.vnc->listen, d.vnc->port));
   }
   if (!d.boot.kernel.empty()) {
     row("kernel", d.boot.kernel);
@@ -45,7 +50,8 @@ class NoInterrupts final : public IrqSink {
 Result<void> try_build(const Description& description) {
   HostClock clock;
   NoInterrupts interrupts;
-  HostedPc pc(description, clock, clock, {.reset = [] {}, .power_off = [] {}, .exit = [](int) {}, .disk_full = [](const Error&) {}});
+  HostedPc pc(description, clock, clock,
+              {.reset = [] {}, .power_off = [] {}, .exit = [](int) {}, .disk_full = [](const Error&) {}});
   if (auto opened = pc.open(OpenFor::kChecking); !opened) {
     return opened;
   }
@@ -90,11 +96,16 @@ int check(const CheckOptions& options) {
 }  // namespace
 
 void add_check_command(CLI::App& app, int& status) {
-  auto* command = app.add_subcommand("check", "Check a description and all it names, and this host, without starting anything");
+  auto* command = app.add_subcommand(
+      "check", "Check a description and all it names, and this host, without starting anything");
   auto options = std::make_shared<CheckOptions>();
   command->add_option("MACHINE.json", options->file, "The machine description")->required();
-  command->add_option("--set", options->set, "Change one value first, as for run")->type_name("PATH=VALUE")->allow_extra_args(false);
-  command->footer("Exit status: 0 it would start; 2 the description or a file it names is wrong; 3 this host cannot run it.");
+  command->add_option("--set", options->set, "Change one value first, as for run")
+      ->type_name("PATH=VALUE")
+      ->allow_extra_args(false);
+  command->footer(
+      "Exit status: 0 it would start; 2 the description or a file it names is wrong; 3 this host cannot run "
+      "it.");
   command->callback([options, &status] { status = check(*options); });
 }
 

@@ -38,7 +38,8 @@ Result<std::vector<Override>> parse_overrides(const std::vector<std::string>& ar
   for (const auto& argument : arguments) {
     const auto equals = argument.find('=');
     if (equals == std::string::npos || equals == 0) {
-      return fail(ErrorCode::kInvalid, fmt::format("--set {}: must be PATH=VALUE, like memory=512M", argument));
+      return fail(ErrorCode::kInvalid,
+                  fmt::format("--set {}: must be PATH=VALUE, like memory=512M", argument));
     }
     overrides.push_back({argument.substr(0, equals), argument.substr(equals + 1)});
   }

@@ -18,7 +18,7 @@ constexpr std::uint64_t kLargestFile = 1 * kMiB;
 constexpr std::size_t kDeepestNesting = 16;
 constexpr std::uint64_t kLargestMemory = 1024 * kGiB;
 constexpr unsigned kMostCores = 8;
-constexpr std::size_t kMostDrives = 6;   // four IDE units, two floppies
+constexpr std::size_t kMostDrives = 6;  // four IDE units, two floppies
 constexpr std::size_t kMostSerials = 2;
 constexpr std::size_t kMostNetworkCards = 8;
 constexpr std::int64_t kLatestTime = 253'402'300'799;  // 9999-12-31: what the RTC's two-digit century can say
@@ -42,7 +42,8 @@ Result<nlohmann::json> parse_json(std::string_view text) {
       keys.emplace_back();
     } else if (event == Event::object_end) {
       keys.pop_back();
-    } else if (event == Event::key && !keys.back().insert(value.get_ref<const std::string&>()).second && !twice) {
+    } else if (event == Event::key && !keys.back().insert(value.get_ref<const std::string&>()).second &&
+               !twice) {
       twice = value.get<std::string>();
     }
     return true;
@@ -91,14 +92,16 @@ Result<void> apply_override(nlohmann::json& document, const Override& change) {
   while (true) {
     const auto dot = rest.find('.');
     const std::string key(rest.substr(0, dot));
-    const bool index = !key.empty() && key.size() < 4 && std::ranges::all_of(key, [](char c) { return c >= '0' && c <= '9'; });
+    const bool index = !key.empty() && key.size() < 4 &&
+                       std::ranges::all_of(key, [](char c) { return c >= '0' && c <= '9'; });
     if (key.empty()) {
       return fail(ErrorCode::kInvalid, fmt::format("--set {}: the path has an empty part", change.path));
     }
     if (at->is_array()) {
       const auto position = index ? static_cast<std::size_t>(std::stoul(key)) : at->size() + 1;
       if (position > at->size()) {
-        return fail(ErrorCode::kInvalid, fmt::format("--set {}: \"{}\" is not an index of an array of {}", change.path, key, at->size()));
+        return fail(ErrorCode::kInvalid, fmt::format("--set {}: \"{}\" is not an index of an array of {}",
+                                                     change.path, key, at->size()));
       }
       if (position == at->size()) {
         at->push_back(nlohmann::json::object());
@@ -110,7 +113,8 @@ Result<void> apply_override(nlohmann::json& document, const Override& change) {
     } else if (at->is_object() || at->is_null()) {
       at = &(*at)[key];
     } else {
-      return fail(ErrorCode::kInvalid, fmt::format("--set {}: there is nothing below a plain value at \"{}\"", change.path, key));
+      return fail(ErrorCode::kInvalid,
+                  fmt::format("--set {}: there is nothing below a plain value at \"{}\"", change.path, key));
     }
     if (dot == std::string_view::npos) {
       break;
@@ -196,7 +200,8 @@ class Reader {
     }
     monitor.finish();
     auto on = root.object("on");
-    const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset}, {"exit", OnEvent::kExit}};
+    const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset},
+                                                                                  {"exit", OnEvent::kExit}};
     on.choice("reboot", kChoices, to_.on.reboot);
     on.choice("poweroff", {{"exit", OnEvent::kExit}}, to_.on.poweroff);
     on.choice("triple_fault", kChoices, to_.on.triple_fault);
@@ -288,13 +293,20 @@ class Reader {
   void read_drive(JsonObject section) {
     DriveDescription drive;
     section.text("id", drive.id);
-    section.choice("interface", {{"ide", DriveInterface::kIde}, {"floppy", DriveInterface::kFloppy}}, drive.interface);
+    section.choice("interface", {{"ide", DriveInterface::kIde}, {"floppy", DriveInterface::kFloppy}},
+                   drive.interface);
     section.number("bus", 0, 1, drive.bus);
     section.number("unit", 0, 1, drive.unit);
     section.choice("media", {{"disk", Media::kDisk}, {"cdrom", Media::kCdrom}}, drive.media);
     path(section, "file", drive.file);
     section.choice("format", {{"raw", std::string("raw")}, {"qcow2", std::string("qcow2")}}, drive.format);
-    section.choice("cache", {{"writeback", CacheMode::kWriteback}, {"none", CacheMode::kNone}, {"writethrough", CacheMode::kWritethrough}, {"directsync", CacheMode::kDirectsync}, {"unsafe", CacheMode::kUnsafe}}, drive.cache);
+    section.choice("cache",
+                   {{"writeback", CacheMode::kWriteback},
+                    {"none", CacheMode::kNone},
+                    {"writethrough", CacheMode::kWritethrough},
+                    {"directsync", CacheMode::kDirectsync},
+                    {"unsafe", CacheMode::kUnsafe}},
+                   drive.cache);
     const bool optical = drive.media == Media::kCdrom;
     drive.read_only = optical;
     section.boolean("read_only", drive.read_only);
@@ -302,7 +314,8 @@ class Reader {
     section.text("model", drive.model);
     if (drive.serial.size() > kSerialLength || drive.model.size() > kModelLength) {
       section.error(drive.serial.size() > kSerialLength ? "serial" : "model",
-                    fmt::format("is too long: a drive has room for {} characters", drive.serial.size() > kSerialLength ? kSerialLength : kModelLength));
+                    fmt::format("is too long: a drive has room for {} characters",
+                                drive.serial.size() > kSerialLength ? kSerialLength : kModelLength));
     }
     for (const auto& [key, text] : {std::pair("serial", &drive.serial), std::pair("model", &drive.model)}) {
       if (!std::ranges::all_of(*text, [](char c) { return c >= ' ' && c <= '~'; })) {
@@ -330,7 +343,8 @@ class Reader {
     }
     for (const auto& other : to_.drives) {
       if (other.interface == drive.interface && other.bus == drive.bus && other.unit == drive.unit) {
-        section.error("unit", fmt::format("bus {} unit {} is taken by the drive \"{}\"", drive.bus, drive.unit, other.id));
+        section.error("unit", fmt::format("bus {} unit {} is taken by the drive \"{}\"", drive.bus,
+                                          drive.unit, other.id));
       }
       if (other.id == drive.id && !drive.id.empty()) {
         section.error("id", fmt::format("\"{}\" is the name of another drive", drive.id));
@@ -388,7 +402,13 @@ class Reader {
   void read_serial(JsonObject section) {
     using Backend = SerialDescription::Backend;
     SerialDescription serial;
-    section.choice("backend", {{"none", Backend::kNull}, {"stdio", Backend::kStdio}, {"file", Backend::kFile}, {"pty", Backend::kPty}, {"unix", Backend::kUnix}}, serial.backend);
+    section.choice("backend",
+                   {{"none", Backend::kNull},
+                    {"stdio", Backend::kStdio},
+                    {"file", Backend::kFile},
+                    {"pty", Backend::kPty},
+                    {"unix", Backend::kUnix}},
+                   serial.backend);
     section.need("backend");
     path(section, "path", serial.path);
     const bool needs_path = serial.backend == Backend::kFile || serial.backend == Backend::kUnix;
@@ -418,7 +438,8 @@ class Reader {
         section.text("exit_port", text);
         const bool hex = text.starts_with("0x");
         const auto digits = std::string_view(text).substr(hex ? 2 : 0);
-        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port, hex ? 16 : 10);
+        const auto [end, error] =
+            std::from_chars(digits.data(), digits.data() + digits.size(), port, hex ? 16 : 10);
         if (error != std::errc() || end != digits.data() + digits.size()) {
           port = -1;
         }
@@ -434,7 +455,9 @@ class Reader {
   }
 
   std::string absolute(const std::string& file) const {
-    return file.empty() ? file : (std::filesystem::absolute(to_.source).parent_path() / file).lexically_normal().string();
+    return file.empty()
+               ? file
+               : (std::filesystem::absolute(to_.source).parent_path() / file).lexically_normal().string();
   }
   void path(JsonObject& section, std::string_view key, std::string& to) {
     section.text(key, to);
@@ -470,12 +493,14 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     shift = 0;
   }
   if (error != std::errc() || !is_unit || (shift != 0 && number > (UINT64_MAX >> shift))) {
-    return fail(ErrorCode::kInvalid, fmt::format("\"{}\" is not a size like \"1024M\" or a number of bytes", text.substr(0, 40)));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("\"{}\" is not a size like \"1024M\" or a number of bytes", text.substr(0, 40)));
   }
   return number << shift;
 }
 
-Result<Description> parse_description(std::string_view text, const std::filesystem::path& source, const std::vector<Override>& overrides) {
+Result<Description> parse_description(std::string_view text, const std::filesystem::path& source,
+                                      const std::vector<Override>& overrides) {
   auto document = parse_json(text);
   if (!document) {
     return std::unexpected(document.error().within(source.string()));
@@ -498,14 +523,20 @@ Result<Description> parse_description(std::string_view text, const std::filesyst
   return description;
 }
 
-Result<Description> load_description(const std::filesystem::path& file, const std::vector<Override>& overrides) {
+Result<Description> load_description(const std::filesystem::path& file,
+                                     const std::vector<Override>& overrides) {
   std::error_code error;
   const auto status = std::filesystem::status(file, error);
   if (error || !std::filesystem::exists(status)) {
-    return fail(ErrorCode::kNotFound, fmt::format("{}: no such file; give the path of a machine description (examples are in configs/)", file.string()));
+    return fail(
+        ErrorCode::kNotFound,
+        fmt::format("{}: no such file; give the path of a machine description (examples are in configs/)",
+                    file.string()));
   }
   if (!std::filesystem::is_regular_file(status)) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: is not a regular file; a machine description is a JSON file", file.string()));
+    return fail(
+        ErrorCode::kInvalid,
+        fmt::format("{}: is not a regular file; a machine description is a JSON file", file.string()));
   }
   std::ifstream stream(file, std::ios::binary);
   std::string text(kLargestFile + 1, '\0');
@@ -515,7 +546,10 @@ Result<Description> load_description(const std::filesystem::path& file, const st
     return fail(ErrorCode::kPermission, fmt::format("{}: cannot be read", file.string()));
   }
   if (text.empty() || text.size() > kLargestFile) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: {}", file.string(), text.empty() ? "is empty or cannot be read" : "is larger than 1 MiB; that is no machine description"));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("{}: {}", file.string(),
+                            text.empty() ? "is empty or cannot be read"
+                                         : "is larger than 1 MiB; that is no machine description"));
   }
   return parse_description(text, file, overrides);
 }

@@ -56,7 +56,8 @@ std::optional<std::string> nearest_word(std::string_view word, const std::vector
   if (word.size() > kLongestWord || known.empty()) {
     return std::nullopt;
   }
-  const auto best = std::ranges::min_element(known, {}, [&](const std::string& k) { return edit_distance(word, k); });
+  const auto best =
+      std::ranges::min_element(known, {}, [&](const std::string& k) { return edit_distance(word, k); });
   const std::size_t allowed = std::max<std::size_t>(2, word.size() / 3);
   return edit_distance(word, *best) <= allowed ? std::optional(*best) : std::nullopt;
 }
@@ -130,13 +131,15 @@ void JsonObject::number(std::string_view key, std::int64_t lowest, std::int64_t 
   if (value == nullptr) {
     return;
   }
-  const bool fits = value->is_number_integer() &&
-                    !(value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) &&
-                    value->get<std::int64_t>() >= lowest && value->get<std::int64_t>() <= highest;
+  const bool fits =
+      value->is_number_integer() &&
+      !(value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) &&
+      value->get<std::int64_t>() >= lowest && value->get<std::int64_t>() <= highest;
   if (fits) {
     to = value->get<std::int64_t>();
   } else {
-    error(key, fmt::format("is {} where a whole number from {} to {} is needed", quoted_type(*value), lowest, highest));
+    error(key, fmt::format("is {} where a whole number from {} to {} is needed", quoted_type(*value), lowest,
+                           highest));
   }
 }
 
@@ -156,7 +159,8 @@ void JsonObject::size(std::string_view key, std::uint64_t lowest, std::uint64_t 
     }
     bytes = *parsed;
   } else {
-    error(key, fmt::format("is {} where a number of bytes or a string like \"1024M\" is needed", quoted_type(*value)));
+    error(key, fmt::format("is {} where a number of bytes or a string like \"1024M\" is needed",
+                           quoted_type(*value)));
     return;
   }
   if (bytes < lowest || bytes > highest) {
@@ -166,7 +170,8 @@ void JsonObject::size(std::string_view key, std::uint64_t lowest, std::uint64_t 
   to = bytes;
 }
 
-std::optional<std::ptrdiff_t> JsonObject::choose(std::string_view key, const std::vector<std::string_view>& names) {
+std::optional<std::ptrdiff_t> JsonObject::choose(std::string_view key,
+                                                 const std::vector<std::string_view>& names) {
   const auto* value = take(key);
   if (value == nullptr) {
     return std::nullopt;
@@ -186,15 +191,17 @@ JsonObject JsonObject::object(std::string_view key) {
   return {value != nullptr ? *value : empty_object(), path_of(key), errors_};
 }
 
-std::vector<std::pair<const nlohmann::json*, std::string>> JsonObject::array(std::string_view key, std::size_t most) {
+std::vector<std::pair<const nlohmann::json*, std::string>> JsonObject::array(std::string_view key,
+                                                                             std::size_t most) {
   const auto* value = take(key);
   std::vector<std::pair<const nlohmann::json*, std::string>> elements;
   if (value == nullptr) {
     return elements;
   }
   if (!value->is_array() || value->size() > most) {
-    error(key, value->is_array() ? fmt::format("has {} elements; at most {} are possible", value->size(), most)
-                                 : fmt::format("is {} where an array [...] is needed", quoted_type(*value)));
+    error(key, value->is_array()
+                   ? fmt::format("has {} elements; at most {} are possible", value->size(), most)
+                   : fmt::format("is {} where an array [...] is needed", quoted_type(*value)));
     return elements;
   }
   for (std::size_t i = 0; i < value->size(); ++i) {
@@ -209,7 +216,9 @@ void JsonObject::need(std::string_view key, std::string_view why) {
   }
 }
 
-void JsonObject::error(std::string_view key, std::string reason) { errors_.add(path_of(key), std::move(reason)); }
+void JsonObject::error(std::string_view key, std::string reason) {
+  errors_.add(path_of(key), std::move(reason));
+}
 
 void JsonObject::finish() {
   for (const auto& [key, value] : value_->items()) {
@@ -219,8 +228,9 @@ void JsonObject::finish() {
     const auto shown = nlohmann::json(key).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
     const auto name = shown.substr(1, shown.size() - 2);
     const auto near = nearest_word(key, known_);
-    errors_.add_unknown(path_, path_of(name), near ? fmt::format("is not a key here; did you mean \"{}\"?", *near)
-                                    : fmt::format("is not a key here; the keys are {}", fmt::join(known_, ", ")));
+    errors_.add_unknown(path_, path_of(name),
+                        near ? fmt::format("is not a key here; did you mean \"{}\"?", *near)
+                             : fmt::format("is not a key here; the keys are {}", fmt::join(known_, ", ")));
   }
 }
 
