@@ -61,7 +61,9 @@ class QtestMachine {
   Result<void> connect(const std::string& endpoint) {
     constexpr std::string_view kUnix = "unix:";
     if (!endpoint.starts_with(kUnix)) {
-      return fail(ErrorCode::kInvalid, fmt::format("--qtest {}: must be unix:PATH (connects) or unix:PATH,server (listens)", endpoint));
+      return fail(
+          ErrorCode::kInvalid,
+          fmt::format("--qtest {}: must be unix:PATH (connects) or unix:PATH,server (listens)", endpoint));
     }
     const auto comma = endpoint.find(',');
     path_ = endpoint.substr(kUnix.size(), comma == std::string::npos ? comma : comma - kUnix.size());
@@ -92,7 +94,8 @@ class QtestMachine {
     sigaddset(&mask, SIGINT);
     signals_ = UniqueFd(::signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
     std::scoped_lock lock(pc_.lock());
-    pc_.loop().watch(signals_.get(), EPOLLIN, [this](std::uint32_t) { outcome_ = {0, "stopped by a signal"}; });
+    pc_.loop().watch(signals_.get(), EPOLLIN,
+                     [this](std::uint32_t) { outcome_ = {0, "stopped by a signal"}; });
     pc_.loop().watch(pc_.ring().fd(), EPOLLIN, [this](std::uint32_t) { pc_.ring().run_once(false); });
   }
 

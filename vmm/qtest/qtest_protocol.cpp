@@ -48,7 +48,8 @@ std::string encode_base64(const std::vector<std::uint8_t>& bytes) {
   std::string text;
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     const std::size_t left = bytes.size() - i;
-    const unsigned group = unsigned{bytes[i]} << 16 | (left > 1 ? unsigned{bytes[i + 1]} << 8 : 0U) | (left > 2 ? bytes[i + 2] : 0U);
+    const unsigned group = unsigned{bytes[i]} << 16 | (left > 1 ? unsigned{bytes[i + 1]} << 8 : 0U) |
+                           (left > 2 ? bytes[i + 2] : 0U);
     text += kBase64[group >> 18 & 63];
     text += kBase64[group >> 12 & 63];
     text += left > 1 ? kBase64[group >> 6 & 63] : '=';
