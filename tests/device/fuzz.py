@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A hostile guest: fuzz.py WHISTLER [SECONDS [SEED]] makes random accesses to every port and memory range through qtest.
+"""A hostile guest: fuzz.py WHISTLER [SECONDS [SEED]] makes random accesses to every port and memory range by
+qtest.
 
 Best with a build under the sanitizers. A machine that powers off or leaves by a port is started again; what counts as
 failed is one that crashes, hangs, or that a sanitizer complains about. The seed is printed, and repeats the run up to
@@ -59,7 +60,8 @@ class Fuzzer:
         table = [("write", 0x80000, 16, "0x" + self.random.randbytes(16).hex()), ("outl", 0xC004, 0x80000)]
         registers = [("outb", base + offset, self.value(8)) for offset in range(1, 6)]
         registers.append(("outb", base + 6, 0xE0 | self.random.getrandbits(5)))
-        data = [("outw", base, self.value(16)) if self.random.random() < 0.5 else ("inw", base)] * self.random.randrange(40)
+        word = ("outw", base, self.value(16)) if self.random.random() < 0.5 else ("inw", base)
+        data = [word] * self.random.randrange(40)
         return table + registers + [("outb", base + 7, self.random.choice(ATA)), ("outb", 0xC000, 9), *data,
                                     ("inb", base + 7)]
 

@@ -83,7 +83,8 @@ class IdeImageTest(DeviceTest):
         pieces, at = [], BUFFER
         while size:
             at += self.random.randrange(0, 64, 2)
-            length = min(size, self.random.choice((512, 4096, 65536, 2 * self.random.randint(1, 2000))), 0x10000 - at % 0x10000)
+            wanted = self.random.choice((512, 4096, 65536, 2 * self.random.randint(1, 2000)))
+            length = min(size, wanted, 0x10000 - at % 0x10000)
             pieces.append((at, length))
             at, size = at + length, size - length
         return pieces

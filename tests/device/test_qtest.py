@@ -46,8 +46,8 @@ class ProtocolTest(DeviceTest):
         if self.machine.is_qemu:
             self.skipTest("QEMU ends on malformed commands")
         for line in (("nonsense",), ("inb",), ("inb", "x"), ("outb", "0x80"), ("readq",), ("write", "0", "8"),
-                     ("inb", "0x10000"), ("read", "0", "0x7fffffffffff"), ("clock_step", "x"), ("memset", "1", "-1", "0"),
-                     ("set_irq_in", "ioapic")):
+                     ("inb", "0x10000"), ("read", "0", "0x7fffffffffff"), ("clock_step", "x"),
+                     ("memset", "1", "-1", "0"), ("set_irq_in", "ioapic")):
             with self.assertRaises(qtest.QtestError):
                 self.machine.command(*line)
         self.assertEqual(self.machine.endianness(), "little")
