@@ -27,7 +27,10 @@ struct Bench {
 
   std::uint64_t offset() {
     const auto places = device.size() / bytes;
-    return (kind == "seqwrite" ? next++ % places : kind == "stride" ? (next += 9) % places : random() % places) * bytes;
+    return (kind == "seqwrite" ? next++ % places
+            : kind == "stride" ? (next += 9) % places
+                               : random() % places) *
+           bytes;
   }
   void start(iovec& buffer) {
     if (left == 0) {
@@ -57,7 +60,8 @@ int complain(const Error& error) {
 
 int main(int argc, char** argv) {
   if (argc < 7) {
-    fmt::print(stderr, "usage: block_bench read|write|seqwrite|stride FILE FORMAT DEPTH BYTES COUNT [CACHE]\n");
+    fmt::print(stderr,
+               "usage: block_bench read|write|seqwrite|stride FILE FORMAT DEPTH BYTES COUNT [CACHE]\n");
     return 2;
   }
   auto ring = Ring::create();

@@ -54,9 +54,9 @@ constexpr std::uint16_t kPmBase = 0x600;  // where SeaBIOS puts it too: the FADT
 constexpr std::uint16_t kSmbusBase = 0x700;
 
 // Memory slots.
-constexpr unsigned kSlotLowRam = 0;    // 0 to 640 KiB
-constexpr unsigned kSlotRam = 1;       // 1 MiB to the PCI hole
-constexpr unsigned kSlotHighRam = 2;   // from 4 GiB
+constexpr unsigned kSlotLowRam = 0;   // 0 to 640 KiB
+constexpr unsigned kSlotRam = 1;      // 1 MiB to the PCI hole
+constexpr unsigned kSlotHighRam = 2;  // from 4 GiB
 constexpr unsigned kSlotBios = 3;
 constexpr unsigned kSlotVram = 4;
 constexpr unsigned kSlotVgaRom = 5;
@@ -65,7 +65,8 @@ constexpr unsigned kSlotLowMemory = 8;  // LowMemory::kSlots from here on
 
 constexpr std::uint64_t kConventional = 640 * kKiB;
 
-// CMOS bytes beyond the clock, as SeaBIOS and guests read them (Ralf Brown's CMOS.LST; QEMU's pc uses the same).
+// CMOS bytes beyond the clock, as SeaBIOS and guests read them (Ralf Brown's CMOS.LST; QEMU's pc uses the
+// same).
 constexpr unsigned kCmosDiskTypes = 0x12;
 constexpr unsigned kCmosEquipment = 0x14;
 constexpr unsigned kCmosBaseMemory = 0x15;      // KiB
@@ -78,7 +79,7 @@ constexpr unsigned kCmosMemoryAbove16M = 0x34;  // units of 64 KiB
 constexpr unsigned kCmosBootThird = 0x38;
 constexpr unsigned kCmosTranslation = 0x39;
 constexpr unsigned kCmosBootOrder = 0x3D;
-constexpr unsigned kCmosHighMemory = 0x5B;      // three bytes, units of 64 KiB above 4 GiB
+constexpr unsigned kCmosHighMemory = 0x5B;  // three bytes, units of 64 KiB above 4 GiB
 constexpr unsigned kCmosCpus = 0x5F;
 constexpr std::uint8_t kEquipmentFpu = 0x02;
 constexpr std::uint8_t kEquipmentMouse = 0x04;
@@ -102,7 +103,8 @@ MachineFacts facts_of(const BoardSetup& setup) {
   facts.graphics = d.display.vga;
   for (const auto& kind : d.boot.order) {
     for (const auto& drive : d.drives) {
-      const bool wanted = drive.interface == DriveInterface::kIde && kind == (drive.media == Media::kDisk ? "disk" : "cdrom");
+      const bool wanted =
+          drive.interface == DriveInterface::kIde && kind == (drive.media == Media::kDisk ? "disk" : "cdrom");
       if (wanted) {
         facts.boot_devices.push_back(ide_boot_path(kPiixSlot, kIdeFunction, drive.bus, drive.unit));
       }
@@ -111,7 +113,7 @@ MachineFacts facts_of(const BoardSetup& setup) {
   return facts;
 }
 
-/// The geometry a disk reports, or the one it is given: Piix3Ide has the same rule.
+/// The geometry a disk reports, or the one it is given: PiixIde has the same rule.
 Geometry geometry_of(const IdeDriveConfig& drive) {
   if (drive.geometry) {
     return {drive.geometry->cylinders, drive.geometry->heads, drive.geometry->sectors};
@@ -120,7 +122,8 @@ Geometry geometry_of(const IdeDriveConfig& drive) {
   constexpr std::uint32_t kSectors = 63;
   constexpr std::uint64_t kMostCylinders = 16383;
   const auto cylinders = drive.block->size() / 512 / (kHeads * kSectors);
-  return {static_cast<std::uint32_t>(std::clamp<std::uint64_t>(cylinders, 2, kMostCylinders)), kHeads, kSectors};
+  return {static_cast<std::uint32_t>(std::clamp<std::uint64_t>(cylinders, 2, kMostCylinders)), kHeads,
+          kSectors};
 }
 
 }  // namespace
@@ -151,7 +154,8 @@ BoardPc::BoardPc(const BoardSetup& s)
       dma_(memory_),
       input_(keyboard_, mouse_),
       i8042_({isa_.isa_inputs(), kIrqKeyboard}, {isa_.isa_inputs(), kIrqMouse}, keyboard_, mouse_, port92_),
-      ide_(memory_, {isa_.isa_inputs(), kIrqIde[0]}, {isa_.isa_inputs(), kIrqIde[1]}, s.drives),
+      ide_(memory_, {isa_.isa_inputs(), kIrqIde[0]}, {isa_.isa_inputs(), kIrqIde[1]}, s.drives,
+           s.description->machine.ide == IdeChip::kPiix4 ? PiixIdeModel::kPiix4 : PiixIdeModel::kPiix3),
       pm_(*s.timers, *s.ports, {isa_.isa_inputs(), kIrqSci},
           [off = s.request_power_off](SleepState) { off(); }),
       fw_cfg_(memory_),
@@ -175,7 +179,8 @@ BoardPc::BoardPc(const BoardSetup& s)
     debug_exit_ = std::make_unique<DebugExit>(s.request_exit);
   }
   // The keyboard controller is loaded after its devices, the bridge's inputs before those that drive them.
-  devices_ = {&pci_, &host_bridge_, &isa_, &port92_, &port61_, &rtc_, &dma_, &keyboard_, &mouse_, &i8042_, &ide_, &pm_, &fw_cfg_};
+  devices_ = {&pci_,      &host_bridge_, &isa_,   &port92_, &port61_, &rtc_,   &dma_,
+              &keyboard_, &mouse_,       &i8042_, &ide_,    &pm_,     &fw_cfg_};
   if (vga_) {
     devices_.push_back(vga_.get());
   }
@@ -206,7 +211,7 @@ Result<void> BoardPc::wire(const BoardSetup& s) {
   };
   const std::array plugs = std::to_array<Plug>({{kHostBridgeSlot, 0, &host_bridge_, "i440FX"},
                                                 {kPiixSlot, kIsaFunction, &isa_, "PIIX3 ISA"},
-                                                {kPiixSlot, kIdeFunction, &ide_, "PIIX3 IDE"},
+                                                {kPiixSlot, kIdeFunction, &ide_, "PIIX IDE"},
                                                 {kPiixSlot, kPmFunction, &pm_, "PIIX4 PM"},
                                                 {kVgaSlot, 0, vga_.get(), "VGA"}});
   for (const Plug& plug : plugs) {
@@ -247,26 +252,36 @@ Result<void> BoardPc::map_ports(const BoardSetup& s) {
     rows.push_back({{.base = kPortSystemB, .length = 1, .max_width = 1}, &port61_, "port 61"});
     rows.push_back({{.base = kPortElcr, .length = 2, .max_width = 1}, &isa_.elcr(), "ELCR"});
   }
-  for (unsigned channel = 0; channel < Piix3Ide::kChannels; ++channel) {
+  for (unsigned channel = 0; channel < PiixIde::kChannels; ++channel) {
     // The data register takes up to 32 bits; a wide access that starts at a byte register is split.
-    rows.push_back({{.base = kPortIdeCommand[channel], .length = 1, .max_width = 4}, &ide_.command_block(channel), "IDE data"});
+    rows.push_back({{.base = kPortIdeCommand[channel], .length = 1, .max_width = 4},
+                    &ide_.command_block(channel),
+                    "IDE data"});
     rows.push_back({{.base = kPortIdeCommand[channel] + 1U, .length = 7, .max_width = 1, .offset = 1},
-                    &ide_.command_block(channel), "IDE command"});
-    rows.push_back({{.base = kPortIdeControl[channel], .length = 1, .max_width = 1}, &ide_.control_block(channel), "IDE control"});
+                    &ide_.command_block(channel),
+                    "IDE command"});
+    rows.push_back({{.base = kPortIdeControl[channel], .length = 1, .max_width = 1},
+                    &ide_.control_block(channel),
+                    "IDE control"});
   }
   for (unsigned i = 0; i < serial_.size(); ++i) {
     rows.push_back({{.base = kPortSerial[i], .length = 8, .max_width = 1}, serial_[i].get(), "serial"});
   }
   if (debug_console_) {
-    rows.push_back({{.base = kPortDebugConsole, .length = 1, .max_width = 1}, debug_console_.get(), "debug console"});
+    rows.push_back(
+        {{.base = kPortDebugConsole, .length = 1, .max_width = 1}, debug_console_.get(), "debug console"});
   }
   if (debug_exit_) {
-    rows.push_back({{.base = *description_.debug.exit_port, .length = 1, .max_width = 4}, debug_exit_.get(), "debug.exit_port"});
+    rows.push_back({{.base = *description_.debug.exit_port, .length = 1, .max_width = 4},
+                    debug_exit_.get(),
+                    "debug.exit_port"});
   }
   if (vga_) {
     rows.push_back({{.base = kPortVga, .length = 0x30, .max_width = 1}, &vga_->ports(), "VGA"});
     rows.push_back({{.base = kPortVbe, .length = 3, .max_width = 2}, &vga_->dispi(), "VBE"});
-    if (auto done = s.memory->map({.base = kVgaWindow, .length = kVgaWindowLength, .max_width = 8}, vga_->window(), "VGA window"); !done) {
+    if (auto done = s.memory->map({.base = kVgaWindow, .length = kVgaWindowLength, .max_width = 8},
+                                  vga_->window(), "VGA window");
+        !done) {
       return done;
     }
   }
@@ -328,7 +343,8 @@ void BoardPc::set_cmos(const BoardSetup& s) {
     order[i] = kind == "floppy" ? 1 : kind == "disk" ? 2 : kind == "cdrom" ? 3 : 4;
   }
   rtc_.set_cmos(kCmosBootOrder, static_cast<std::uint8_t>(order[1] << 4 | order[0]));
-  rtc_.set_cmos(kCmosBootThird, static_cast<std::uint8_t>(order[2] << 4 | 1));  // bit 0: no floppy signature check
+  rtc_.set_cmos(kCmosBootThird,
+                static_cast<std::uint8_t>(order[2] << 4 | 1));  // bit 0: no floppy signature check
 }
 
 Result<void> BoardPc::fill_fw_cfg() {

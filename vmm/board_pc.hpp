@@ -1,4 +1,5 @@
-// The PC: which chips there are and how they are wired. The one file pair with port, interrupt, PCI slot and memory slot numbers.
+// The PC: which chips there are and how they are wired. The one file pair with port, interrupt, PCI slot and
+// memory slot numbers.
 #pragma once
 
 #include <functional>
@@ -10,7 +11,7 @@
 #include "devices/chipset/piix4_pm.hpp"
 #include "devices/core/bus.hpp"
 #include "devices/core/guest_memory.hpp"
-#include "devices/ide/piix3_ide.hpp"
+#include "devices/ide/piix_ide.hpp"
 #include "devices/input/i8042.hpp"
 #include "devices/input/ps2_input.hpp"
 #include "devices/input/ps2_keyboard.hpp"
@@ -44,10 +45,11 @@ struct BoardSetup {
   MemoryMapper* mapper = nullptr;
   TimerQueue* timers = nullptr;
   IrqSink* gsis = nullptr;  ///< inputs 0 to 23
-  bool kernel_interrupt_controllers = false;  ///< KVM answers at the PIC, PIT and ELCR ports, and at port 0x61
-  std::int64_t start_seconds = 0;             ///< what the RTC shows at first
-  Piix3Ide::Drives drives;
-  std::vector<CharBackend*> serial;     ///< COM1, COM2; null: nothing connected
+  bool kernel_interrupt_controllers =
+      false;                       ///< KVM answers at the PIC, PIT and ELCR ports, and at port 0x61
+  std::int64_t start_seconds = 0;  ///< what the RTC shows at first
+  PiixIde::Drives drives;
+  std::vector<CharBackend*> serial;      ///< COM1, COM2; null: nothing connected
   CharBackend* debug_console = nullptr;  ///< null: no port 0x402
   // What the guest may ask of the machine; called under the lock from within the guest's access.
   std::function<void()> request_reset;
@@ -70,15 +72,18 @@ class BoardPc {
   [[nodiscard]] StdVga* vga() { return vga_.get(); }
   [[nodiscard]] Ps2Input& input() { return input_; }
   [[nodiscard]] Piix4Pm& power() { return pm_; }
-  [[nodiscard]] Piix3Ide& ide() { return ide_; }
-  [[nodiscard]] Uart16550a* serial(unsigned index) { return index < serial_.size() ? serial_[index].get() : nullptr; }
+  [[nodiscard]] PiixIde& ide() { return ide_; }
+  [[nodiscard]] Uart16550a* serial(unsigned index) {
+    return index < serial_.size() ? serial_[index].get() : nullptr;
+  }
 
   /// What a BIOS would have set up, for a kernel started without one.
   void set_up_without_firmware();
   /// The facts the firmware's tables are made from.
   [[nodiscard]] const MachineFacts& facts() const { return facts_; }
 
-  /// Ranges whose writes may be queued: what is written far more often than read, and has no effect until then.
+  /// Ranges whose writes may be queued: what is written far more often than read, and has no effect until
+  /// then.
   static constexpr std::uint64_t kVgaWindow = 0xA0000;
   static constexpr std::uint32_t kVgaWindowLength = 0x20000;
   static constexpr std::uint16_t kRtcIndexPort = 0x70;
@@ -105,7 +110,7 @@ class BoardPc {
   Ps2Mouse mouse_;
   Ps2Input input_;
   I8042 i8042_;
-  Piix3Ide ide_;
+  PiixIde ide_;
   Piix4Pm pm_;
   FwCfg fw_cfg_;
   std::unique_ptr<StdVga> vga_;

@@ -1,9 +1,10 @@
 #include "vmm/hosted_pc.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
+#include <cerrno>
 #include <cstring>
 #include <ctime>
 
@@ -11,6 +12,7 @@
 #include "block/open.hpp"
 #include "firmware/bios.hpp"
 #include "firmware/direct_boot.hpp"
+#include "vmm/output_path.hpp"
 
 namespace whistler {
 namespace {
@@ -44,7 +46,9 @@ Result<std::string> read_password(const std::string& file) {
 class GuestRamWriter final : public RamWriter {
  public:
   explicit GuestRamWriter(const GuestMemory& memory) : memory_(memory) {}
-  bool write(std::uint64_t address, std::span<const std::uint8_t> bytes) override { return memory_.write(address, bytes); }
+  bool write(std::uint64_t address, std::span<const std::uint8_t> bytes) override {
+    return memory_.write(address, bytes);
+  }
 
  private:
   const GuestMemory& memory_;
@@ -53,7 +57,8 @@ class GuestRamWriter final : public RamWriter {
 /// The video card, after what vCPUs have written to it but KVM still holds has reached it.
 class CurrentDisplay final : public DisplaySource {
  public:
-  CurrentDisplay(DisplaySource& card, std::function<void()> deliver) : card_(card), deliver_(std::move(deliver)) {}
+  CurrentDisplay(DisplaySource& card, std::function<void()> deliver)
+      : card_(card), deliver_(std::move(deliver)) {}
   void update() override {
     deliver_();
     card_.update();
@@ -77,7 +82,8 @@ HostedPc::HostedPc(Description description, const Clock& clock, HostClock& loop_
 
 HostedPc::~HostedPc() = default;
 
-Result<void> HostedPc::open() {
+Result<void> HostedPc::open(OpenFor purpose) {
+  purpose_ = purpose;
   auto loop = EventLoop::create(lock_, loop_clock_, timers_);
   if (!loop) {
     return std::unexpected(loop.error());
@@ -88,8 +94,8 @@ Result<void> HostedPc::open() {
     return std::unexpected(ring.error());
   }
   ring_ = std::move(*ring);
-  auto ram = GuestRam::create(description_.memory,
-                              {.huge_pages = description_.memory_options.huge_pages, .merge = description_.memory_options.merge});
+  auto ram = GuestRam::create(description_.memory, {.huge_pages = description_.memory_options.huge_pages,
+                                                    .merge = description_.memory_options.merge});
   if (!ram) {
     return std::unexpected(ram.error().within(description_.source.string()));
   }
@@ -99,7 +105,8 @@ Result<void> HostedPc::open() {
   }
   for (const auto& drive : description_.drives) {
     if (auto done = open_drive(drive); !done) {
-      return std::unexpected(done.error().within(fmt::format("{}: drive \"{}\"", description_.source.string(), drive.id)));
+      return std::unexpected(
+          done.error().within(fmt::format("{}: drive \"{}\"", description_.source.string(), drive.id)));
     }
   }
   if (description_.vnc && !description_.vnc->password_file.empty()) {
@@ -109,7 +116,7 @@ Result<void> HostedPc::open() {
     }
     vnc_password_ = std::move(*password);
   }
-  return {};
+  return make_streams();
 }
 
 Result<void> HostedPc::open_firmware() {
@@ -144,6 +151,10 @@ Result<void> HostedPc::open_firmware() {
     if (!kernel) {
       return within("boot.kernel", kernel.error());
     }
+    if (kernel->empty()) {
+      return fail(ErrorCode::kInvalid, fmt::format("{}: boot.kernel: {}: is empty",
+                                                   description_.source.string(), description_.boot.kernel));
+    }
     kernel_ = std::move(*kernel);
   }
   if (!description_.boot.initrd.empty()) {
@@ -160,10 +171,13 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
   IdeDriveConfig config;
   config.kind = drive.media == Media::kCdrom ? IdeKind::kCdrom : IdeKind::kDisk;
   config.model = drive.model;
-  config.serial = drive.serial.empty() && config.kind == IdeKind::kDisk ? fmt::format("WH{:05}", drive.bus * 2 + drive.unit + 1) : drive.serial;
+  config.serial = drive.serial.empty() && config.kind == IdeKind::kDisk
+                      ? fmt::format("WH{:05}", drive.bus * 2 + drive.unit + 1)
+                      : drive.serial;
   config.read_only = drive.read_only;
   if (drive.geometry) {
-    config.geometry = IdeGeometry{static_cast<std::uint16_t>(drive.geometry->cylinders), static_cast<std::uint8_t>(drive.geometry->heads),
+    config.geometry = IdeGeometry{static_cast<std::uint16_t>(drive.geometry->cylinders),
+                                  static_cast<std::uint8_t>(drive.geometry->heads),
                                   static_cast<std::uint8_t>(drive.geometry->sectors)};
   }
   if (!drive.file.empty()) {
@@ -172,9 +186,22 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
     options.format = drive.format;
     options.read_only = drive.read_only;
     options.cache = drive.cache;
+    if (purpose_ == OpenFor::kChecking) {
+      if (!drive.read_only && ::access(drive.file.c_str(), F_OK) == 0 &&
+          ::access(drive.file.c_str(), W_OK) != 0) {
+        return fail_errno(errno, drive.file + ": cannot be opened for writing");
+      }
+      options.read_only = true;
+      options.lock = false;
+    }
     auto image = open_image(*ring_, options);
     if (!image) {
       return std::unexpected(image.error());
+    }
+    const std::uint64_t sector = config.kind == IdeKind::kCdrom ? 2048 : 512;
+    if ((*image)->size() < sector) {
+      return fail(ErrorCode::kInvalid,
+                  fmt::format("{}: holds {} bytes, less than one sector", drive.file, (*image)->size()));
     }
     drives_.push_back(std::make_unique<PauseWhenFull>(std::move(*image), space_));
     config.block = drives_.back().get();
@@ -183,48 +210,100 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
   return {};
 }
 
-Result<void> HostedPc::open_streams() {
+Result<void> HostedPc::make_streams() {
   using Backend = SerialDescription::Backend;
   for (std::size_t i = 0; i < description_.serial.size(); ++i) {
     const auto& serial = description_.serial[i];
-    Result<std::unique_ptr<HostStream>> stream = nullptr;
-    std::string pty;
+    std::unique_ptr<HostStream> stream;
     switch (serial.backend) {
       case Backend::kNull: break;
-      case Backend::kStdio: stream = make_stdio_stream(*loop_, timers_); break;
+      case Backend::kStdio: stream = make_stdio_stream(*loop_, timers_, StdioInput::kUse); break;
       case Backend::kFile: stream = make_file_stream(*loop_, timers_, serial.path); break;
-      case Backend::kPty:
-        stream = make_pty_stream(*loop_, timers_, pty);
-        notices_.push_back(fmt::format("serial port {} is {}", i, pty));
-        break;
+      case Backend::kPty: stream = make_pty_stream(*loop_, timers_); break;
       case Backend::kUnix: stream = make_unix_stream(*loop_, timers_, serial.path); break;
     }
-    if (!stream) {
-      return std::unexpected(stream.error().within(fmt::format("{}: serial[{}]", description_.source.string(), i)));
+    if (stream) {
+      outputs_.push_back({.key = fmt::format("serial[{}]{}", i, serial.path.empty() ? "" : ".path"),
+                          .path = serial.path,
+                          .stream = stream.get(),
+                          .empties_file = serial.backend == Backend::kFile});
     }
-    serial_.push_back(std::move(*stream));
+    serial_.push_back(std::move(stream));
   }
   const auto& console = description_.debug.console;
-  if (console == "stdio") {
-    debug_console_ = make_stdio_stream(*loop_, timers_);
-  } else if (!console.empty()) {
-    auto stream = make_file_stream(*loop_, timers_, console.substr(std::strlen("file:")));
-    if (!stream) {
-      return std::unexpected(stream.error().within(description_.source.string() + ": debug.console"));
+  if (!console.empty()) {
+    const bool stdio = console == "stdio";
+    const auto path = stdio ? std::string() : console.substr(std::strlen("file:"));
+    // Standard input is for the serial line.
+    debug_console_ = stdio ? make_stdio_stream(*loop_, timers_, StdioInput::kLeave)
+                           : make_file_stream(*loop_, timers_, path);
+    outputs_.push_back(
+        {.key = "debug.console", .path = path, .stream = debug_console_.get(), .empties_file = !stdio});
+  }
+  return check_outputs();
+}
+
+Result<void> HostedPc::check_outputs() const {
+  std::vector<std::pair<std::string, std::string>> taken = {
+      {description_.source.string(), "this description"}};
+  const auto take = [&taken](const std::string& path, std::string what) {
+    if (!path.empty()) {
+      taken.emplace_back(path, std::move(what));
     }
-    debug_console_ = std::move(*stream);
+  };
+  for (const auto& drive : description_.drives) {
+    take(drive.file, fmt::format("the image of drive \"{}\"", drive.id));
+  }
+  take(description_.boot.kernel, "boot.kernel");
+  take(description_.boot.initrd, "boot.initrd");
+  take(description_.firmware.bios, "firmware.bios");
+  take(description_.firmware.vga_bios, "firmware.vga_bios");
+  take(description_.vnc ? description_.vnc->password_file : "", "vnc.password_file");
+  for (const auto& output : outputs_) {
+    const auto context = fmt::format("{}: {}", description_.source.string(), output.key);
+    if (output.path.empty()) {
+      continue;
+    }
+    for (const auto& [path, what] : taken) {
+      if (path == output.path || same_file(path, output.path)) {
+        return fail(ErrorCode::kInvalid, fmt::format("{}: {}: is also {}", context, output.path, what));
+      }
+    }
+    const auto possible = output.stream->check();
+    if (!possible) {
+      return std::unexpected(possible.error().within(context));
+    }
+    take(output.path, output.key);
+  }
+  return {};
+}
+
+Result<void> HostedPc::open_streams() {
+  std::scoped_lock lock(lock_);
+  // Files last: nothing goes wrong any more once one is emptied.
+  std::ranges::stable_partition(outputs_, [](const Output& output) { return !output.empties_file; });
+  for (const auto& output : outputs_) {
+    if (auto opened = output.stream->open(); !opened) {
+      return std::unexpected(
+          opened.error().within(fmt::format("{}: {}", description_.source.string(), output.key)));
+    }
+    if (const auto address = output.stream->address(); !address.empty()) {
+      notices_.push_back(fmt::format("{} is {}", output.key, address));
+    }
   }
   return {};
 }
 
 bool HostedPc::uses_stdout() const {
-  return description_.debug.console == "stdio" || std::ranges::any_of(description_.serial, [](const SerialDescription& serial) {
+  return description_.debug.console == "stdio" ||
+         std::ranges::any_of(description_.serial, [](const SerialDescription& serial) {
            return serial.backend == SerialDescription::Backend::kStdio;
          });
 }
 
 std::int64_t HostedPc::rtc_start() const {
-  const std::time_t now = description_.clock.start ? static_cast<std::time_t>(*description_.clock.start) : std::time(nullptr);
+  const std::time_t now =
+      description_.clock.start ? static_cast<std::time_t>(*description_.clock.start) : std::time(nullptr);
   if (description_.clock.start || !description_.clock.local_time) {
     return now;
   }
@@ -234,9 +313,6 @@ std::int64_t HostedPc::rtc_start() const {
 }
 
 Result<void> HostedPc::build(const CpuSide& cpus) {
-  if (auto done = open_streams(); !done) {
-    return done;
-  }
   memory_.emplace(memory_bus_, cpus.slots);
   BoardSetup setup;
   setup.description = &description_;
@@ -277,22 +353,45 @@ Result<void> HostedPc::build(const CpuSide& cpus) {
   return {};
 }
 
-Result<void> HostedPc::start_vnc() {
-  if (!description_.vnc || !display_) {
-    return {};
-  }
-  VncConfig config;
-  config.listen = description_.vnc->listen;
-  config.port = description_.vnc->port;
-  config.password = vnc_password_;
-  config.name = description_.name;
+VncConfig HostedPc::vnc_config() const {
+  return {.listen = description_.vnc->listen,
+          .port = description_.vnc->port,
+          .password = vnc_password_,
+          .name = description_.name};
+}
+
+Result<std::unique_ptr<VncServer>> HostedPc::listen_vnc(const VncConfig& config) {
   auto server = VncServer::start(config, *display_, board_->input(), lock_);
   if (!server) {
     return std::unexpected(server.error().within(description_.source.string() + ": vnc"));
   }
-  vnc_ = std::move(*server);
-  notices_.push_back(fmt::format("VNC server running on {}", vnc_->address()));
-  return {};
+  return server;
+}
+
+Result<void> HostedPc::start_vnc() {
+  if (description_.vnc && !display_) {
+    notices_.emplace_back("no VNC server: the machine has no video card");
+  }
+  if (description_.vnc && display_) {
+    auto server = listen_vnc(vnc_config());
+    if (!server) {
+      return std::unexpected(server.error());
+    }
+    vnc_ = std::move(*server);
+    notices_.push_back(fmt::format("VNC server running on {}", vnc_->address()));
+  }
+  return open_streams();
+}
+
+Result<void> HostedPc::check_vnc() {
+  // Listening on a unix socket would create it.
+  if (!description_.vnc || !display_ || description_.vnc->listen.starts_with("unix:")) {
+    return {};
+  }
+  auto config = vnc_config();
+  config.port = 0;  // the machine itself may be running on its port
+  const auto server = listen_vnc(config);
+  return server ? Result<void>{} : std::unexpected(server.error());
 }
 
 Result<std::optional<ProtectedEntry>> HostedPc::load_kernel() {
@@ -325,10 +424,16 @@ Result<std::optional<ProtectedEntry>> HostedPc::load_kernel() {
 }
 
 void HostedPc::drain() {
+  // A request that waits for room would keep us here, and nobody needs its answer any more.
+  const bool for_good = space_.given_up();
+  space_.give_up();
   bool drained = false;
   spawn(board_->ide().drain(), [&] { drained = true; });
   while (!drained) {
     ring_->run_once(true);
+  }
+  if (!for_good) {
+    space_.start_over();
   }
 }
 
@@ -336,7 +441,8 @@ void HostedPc::close_drives() {
   for (auto& drive : drives_) {
     const auto name = drive->name();
     if (auto closed = sync_wait(*ring_, drive->close()); !closed) {
-      log(LogLevel::kError, fmt::format("{}: closing failed, the last writes may be lost: {}", name, closed.error().message));
+      log(LogLevel::kError,
+          fmt::format("{}: closing failed, the last writes may be lost: {}", name, closed.error().message));
     }
   }
 }

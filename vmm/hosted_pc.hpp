@@ -1,5 +1,5 @@
-// A PC with everything it stands on but its CPUs: memory, disks, firmware, streams, board, VNC. KVM's vCPUs or a qtest client
-// drive it.
+// A PC with everything it stands on but its CPUs: memory, disks, firmware, streams, board, VNC. KVM's vCPUs
+// or a qtest client drive it.
 #pragma once
 
 #include <functional>
@@ -26,7 +26,8 @@
 
 namespace whistler {
 
-/// What a guest, or the host's disk, may ask of the machine. Called under the machine lock: note it, act later.
+/// What a guest, or the host's disk, may ask of the machine. Called under the machine lock: note it, act
+/// later.
 struct PcRequests {
   std::function<void()> reset;
   std::function<void()> power_off;
@@ -37,32 +38,46 @@ struct PcRequests {
 /// What stands in for the CPUs' side of the board.
 struct CpuSide {
   IrqSink* gsis = nullptr;
-  SlotBackend* slots = nullptr;  ///< null: the address space answers alone
+  SlotBackend* slots = nullptr;                         ///< null: the address space answers alone
   std::function<void()> deliver_queued_writes = [] {};  ///< before somebody looks at what they lead to
   bool kernel_interrupt_controllers = false;
 };
 
+/// What HostedPc::open() is for.
+enum class OpenFor : std::uint8_t {
+  kRunning,
+  kChecking,  ///< images are opened read-only and unlocked, so that a running machine may be using them
+};
+
 class HostedPc {
  public:
-  /// `clock` is guest time; `loop_clock` paces the loop's deadlines (the same object, or one that never starts).
+  /// `clock` is guest time; `loop_clock` paces the loop's deadlines (the same object, or one that never
+  /// starts).
   HostedPc(Description description, const Clock& clock, HostClock& loop_clock, PcRequests requests);
   ~HostedPc();
   HostedPc(const HostedPc&) = delete;
   HostedPc& operator=(const HostedPc&) = delete;
 
-  /// Opens and checks what the description names and already exists: disks, firmware, kernel, password, memory, the VNC
-  /// address. Creates nothing in the file system. One-line errors, about the description.
-  [[nodiscard]] Result<void> open();
-  /// Creates output files and sockets and builds the board. After open().
+  /// Opens and checks what the description names and already exists: disks, firmware, kernel, password,
+  /// memory; and whether the outputs it names can be created. Creates nothing. One-line errors, about the
+  /// description.
+  [[nodiscard]] Result<void> open(OpenFor purpose = OpenFor::kRunning);
+  /// Builds the board. After open(). Creates nothing.
   [[nodiscard]] Result<void> build(const CpuSide& cpus);
-  /// VNC accepts clients from here on. After build(), without the machine lock.
+  /// VNC accepts clients from here on, and serial lines, the debug console and their files and sockets exist:
+  /// the last thing that can go wrong, so that a machine that does not start leaves nothing behind. After
+  /// build(), without the machine lock.
   [[nodiscard]] Result<void> start_vnc();
+  /// Whether VNC could start, without listening on its port. After build() for kChecking, without the machine
+  /// lock.
+  [[nodiscard]] Result<void> check_vnc();
 
   /// Puts the kernel of boot.kernel into memory; nothing if there is none. At start and after each reset.
   [[nodiscard]] Result<std::optional<ProtectedEntry>> load_kernel();
 
-  /// Waits for all I/O of devices; flushes and closes the disks. Under the lock.
+  /// Waits for all I/O of devices; what waits for room on the host's disk fails. Under the lock.
   void drain();
+  /// Flushes and closes the disks. Under the lock.
   void close_drives();
   void flush_streams();
   void stop_vnc() { vnc_.reset(); }
@@ -87,11 +102,16 @@ class HostedPc {
  private:
   [[nodiscard]] Result<void> open_drive(const DriveDescription& drive);
   [[nodiscard]] Result<void> open_firmware();
+  [[nodiscard]] Result<void> make_streams();
+  [[nodiscard]] Result<void> check_outputs() const;
   [[nodiscard]] Result<void> open_streams();
+  [[nodiscard]] VncConfig vnc_config() const;
+  [[nodiscard]] Result<std::unique_ptr<VncServer>> listen_vnc(const VncConfig& config);
   [[nodiscard]] std::int64_t rtc_start() const;
 
   Description description_;
   PcRequests requests_;
+  OpenFor purpose_ = OpenFor::kRunning;
   std::mutex lock_;
   HostClock& loop_clock_;
   TimerQueue timers_;
@@ -99,7 +119,7 @@ class HostedPc {
   std::unique_ptr<Ring> ring_;
   SpaceWaiters space_;
   std::vector<std::unique_ptr<BlockDevice>> drives_;
-  Piix3Ide::Drives ide_drives_;
+  PiixIde::Drives ide_drives_;
   std::vector<std::uint8_t> kernel_, initrd_;
   std::string vnc_password_;
   Bus ports_{"I/O ports"};
@@ -109,6 +129,13 @@ class HostedPc {
   std::optional<AddressSpace> memory_;
   std::vector<std::unique_ptr<HostStream>> serial_;
   std::unique_ptr<HostStream> debug_console_;
+  /// The streams by the key that describes them; no path for a stream without one.
+  struct Output {
+    std::string key, path;
+    HostStream* stream;
+    bool empties_file;
+  };
+  std::vector<Output> outputs_;
   std::unique_ptr<BoardPc> board_;
   std::unique_ptr<DisplaySource> display_;
   std::unique_ptr<VncServer> vnc_;

@@ -3,13 +3,15 @@
 #include <iostream>
 
 #include "vmm/commands/commands.hpp"
+#include "vmm/commands/common.hpp"
 #include "vmm/exit_status.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app{"Whistler runs Windows-XP-era PCs on KVM: a machine is one JSON file.", "whistler"};
   app.set_version_flag("--version", std::string("whistler ") + WHISTLER_VERSION);
   app.require_subcommand(1);
-  app.footer("`whistler COMMAND --help` tells more about a command.\n\nStart: whistler run configs/demo.json");
+  app.footer(
+      "`whistler COMMAND --help` tells more about a command.\n\nStart: whistler run configs/demo.json");
   app.get_formatter()->column_width(34);
   int status = 0;
   whistler::add_run_command(app, status);
@@ -21,7 +23,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& done) {
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    std::cerr << "whistler: " << error.what() << "; see whistler --help\n";
+    const bool unknown = app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-';
+    whistler::report((unknown ? std::string(argv[1]) + ": is not a command" : std::string(error.what())) +
+                     "; see whistler --help");
     return whistler::kExitUsage;
   }
   return status;

@@ -1,60 +1,61 @@
 #include "vmm/pause_when_full.hpp"
 
 namespace whistler {
+namespace {
+
+bool is_full(const Result<void>& result) { return !result && result.error().code == ErrorCode::kNoSpace; }
+
+}  // namespace
 
 void SpaceWaiters::give_up() {
   given_up_ = true;
   queue_.wake_all();
 }
 
-Task<bool> SpaceWaiters::wait(const Error& error) {
+bool SpaceWaiters::enter(const Error& error) {
   if (given_up_) {
-    co_return false;
+    return false;
   }
-  if (waiting_++ == 0) {
+  if (requests_++ == 0) {
     on_full_(error);
   }
-  co_await queue_.wait();
-  --waiting_;
+  return true;
+}
+
+Task<bool> SpaceWaiters::wait() {
+  if (!given_up_) {
+    co_await queue_.wait();
+  }
   co_return !given_up_;
 }
 
-Task<bool> PauseWhenFull::try_again(const Result<void>& result) {
-  if (result || result.error().code != ErrorCode::kNoSpace) {
-    co_return false;
+template <typename Request>
+Task<Result<void>> PauseWhenFull::insist(Request request) {
+  auto result = co_await request();
+  if (!is_full(result) || !waiters_.enter(result.error())) {
+    co_return result;
   }
-  const bool again = co_await waiters_.wait(result.error());
-  co_return again;
+  while (is_full(result)) {
+    const bool again = co_await waiters_.wait();
+    if (!again) {
+      break;
+    }
+    result = co_await request();
+  }
+  waiters_.leave();
+  co_return result;
 }
 
 Task<Result<void>> PauseWhenFull::writev(std::uint64_t offset, IoVec from, WriteFlags flags) {
-  while (true) {
-    const auto result = co_await below_->writev(offset, from, flags);
-    const bool again = co_await try_again(result);
-    if (!again) {
-      co_return result;
-    }
-  }
+  return insist([=, this] { return below_->writev(offset, from, flags); });
 }
 
 Task<Result<void>> PauseWhenFull::flush() {
-  while (true) {
-    const auto result = co_await below_->flush();
-    const bool again = co_await try_again(result);
-    if (!again) {
-      co_return result;
-    }
-  }
+  return insist([this] { return below_->flush(); });
 }
 
 Task<Result<void>> PauseWhenFull::write_zeroes(std::uint64_t offset, std::uint64_t bytes, ZeroFlags flags) {
-  while (true) {
-    const auto result = co_await below_->write_zeroes(offset, bytes, flags);
-    const bool again = co_await try_again(result);
-    if (!again) {
-      co_return result;
-    }
-  }
+  return insist([=, this] { return below_->write_zeroes(offset, bytes, flags); });
 }
 
 }  // namespace whistler

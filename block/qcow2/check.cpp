@@ -41,6 +41,7 @@ class Checker {
   Task<Result<void>> count_l1(std::uint64_t offset, std::span<const std::uint64_t> l1, bool active);
   Task<Result<void>> count_l2(std::uint64_t offset, std::uint64_t guest, bool active);
   void count_entry(L2Entry entry, std::uint64_t guest, bool active);
+  Task<Result<void>> check_refcount_tables();
   Task<Result<void>> compare_refcounts();
   Task<Result<void>> check_copied_flags();
   Task<Result<void>> check_copied_l2(std::uint64_t l1_index);
@@ -98,12 +99,18 @@ Task<Result<CheckReport>> Checker::run() {
   counts_.resize(static_cast<std::size_t>(clusters));
   report_.total_clusters = geometry_.clusters_for(image_.size());
   if (image_.refcounts_->table().empty()) {
-    auto loaded = co_await image_.refcounts_->load();
+    auto loaded = co_await image_.refcounts_->load(true);
     if (!loaded) {
       co_return std::unexpected(loaded.error());
     }
   }
-  auto done = co_await count_tables();
+  auto done = co_await image_.refcounts_->release_tail();
+  if (done) {
+    done = co_await image_.flush();  // the check reads what is on disk
+  }
+  if (done) {
+    done = co_await count_tables();
+  }
   if (done) {
     done = co_await count_l1(image_.header_.l1_table_offset, image_.l1_, true);
   }
@@ -112,6 +119,9 @@ Task<Result<CheckReport>> Checker::run() {
   }
   if (done) {
     done = co_await count_bitmaps();
+  }
+  if (done) {
+    done = co_await check_refcount_tables();
   }
   if (done) {
     done = co_await check_copied_flags();
@@ -144,9 +154,6 @@ Task<Result<void>> Checker::count_tables() {
   for (const auto block : image_.refcounts_->table()) {
     if (block != 0) {
       count(block, geometry_.cluster_size(), "refcount block");
-      if (uses(block) != 1) {
-        note(report_.corruptions, "ERROR refcount block at offset {:#x} is used more than once", block);
-      }
     }
   }
   co_return Result<void>{};
@@ -386,6 +393,52 @@ Task<Result<void>> Checker::check_copied_l2(std::uint64_t l1_index) {
   co_return Result<void>{};
 }
 
+/// Whether table and blocks are sound in themselves and cover all that is in use; if not, and asked to, makes
+/// them anew.
+Task<Result<void>> Checker::check_refcount_tables() {
+  auto& refcounts = *image_.refcounts_;
+  const bool fixing = fix(Repair::kAll);
+  auto& counter = fixing ? report_.corruptions_fixed : report_.corruptions;
+  const auto word = fixing ? "Repairing" : "ERROR";
+  bool sound = true;
+  if (refcounts.damaged()) {
+    note(counter, "{} refcount table: entries name blocks that are not at a cluster boundary within the file",
+         word);
+    sound = false;
+  }
+  for (const auto block : refcounts.table()) {
+    if (block != 0 && uses(block) != 1) {
+      note(counter, "{} refcount block at offset {:#x} is used more than once", word, block);
+      sound = false;
+    }
+  }
+  for (std::uint64_t cluster = 0; fixing && sound && cluster < counts_.size(); ++cluster) {
+    if (counts_[static_cast<std::size_t>(cluster)] != 0 && !refcounts.covers(cluster)) {
+      note(counter, "{} cluster {} is in use, but no refcount block covers it", word, cluster);
+      sound = false;
+    }
+  }
+  if (sound || !fixing) {
+    co_return Result<void>{};
+  }
+  const auto uncount = [this](std::uint64_t offset, std::uint64_t clusters) {
+    for (std::uint64_t i = 0; i < clusters; ++i) {
+      auto& uses_of_it = counts_[static_cast<std::size_t>((offset >> geometry_.cluster_bits) + i)];
+      uses_of_it = static_cast<Count>(uses_of_it - (uses_of_it != 0 ? 1 : 0));
+    }
+  };
+  uncount(image_.header_.refcount_table_offset, image_.header_.refcount_table_clusters);
+  for (const auto block : refcounts.table()) {
+    if (block != 0) {
+      uncount(block, 1);
+    }
+  }
+  auto rebuilt = co_await refcounts.rebuild(counts_.size(), [this](std::uint64_t cluster) {
+    return std::uint64_t{counts_[static_cast<std::size_t>(cluster)]};
+  });
+  co_return rebuilt;
+}
+
 Task<Result<void>> Checker::compare_refcounts() {
   auto& refcounts = *image_.refcounts_;
   const auto covered = std::uint64_t{refcounts.table().size()} << geometry_.refcount_block_bits();
@@ -394,7 +447,7 @@ Task<Result<void>> Checker::compare_refcounts() {
   for (const bool raising : {true, false}) {
     for (std::uint64_t cluster = 0; cluster < end; ++cluster) {
       const auto block = cluster >> geometry_.refcount_block_bits();
-      const bool has_block = block < refcounts.table().size() && refcounts.table()[block] != 0;
+      const bool has_block = refcounts.covers(cluster);
       const std::uint64_t counted = cluster < counts_.size() ? counts_[static_cast<std::size_t>(cluster)] : 0;
       if (!has_block && cluster >= counts_.size()) {
         cluster = ((block + 1) << geometry_.refcount_block_bits()) - 1;

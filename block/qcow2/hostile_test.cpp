@@ -1,4 +1,5 @@
-// Images with damaged or malicious tables: an error, perhaps a refusal to write on, but never a crash and never a write over tables.
+// Images with damaged or malicious tables: an error, perhaps a refusal to write on, but never a crash and
+// never a write over tables.
 #include <random>
 
 #include "block/memory.hpp"
@@ -58,9 +59,10 @@ std::string use(Bytes bytes, Random& random) {
 
 TEST_CASE("qcow2_hostile_images_are_errors_never_crashes", "[qcow2][hostile]") {
   const auto variant = GENERATE(0, 1, 2);
-  const std::array<qcow2::CreateOptions, 3> options = {qcow2::CreateOptions{.size = kMiB, .cluster_size = 4096},
-                                                       {.size = kMiB, .version = 2, .cluster_size = 4096},
-                                                       {.size = kMiB, .cluster_size = 16384, .extended_l2 = true}};
+  const std::array<qcow2::CreateOptions, 3> options = {
+      qcow2::CreateOptions{.size = kMiB, .cluster_size = 4096},
+      {.size = kMiB, .version = 2, .cluster_size = 4096},
+      {.size = kMiB, .cluster_size = 16384, .extended_l2 = true}};
   const auto good = make_image(options[static_cast<std::size_t>(variant)]);
   Random random(static_cast<std::uint32_t>(variant) + 1);
   CHECK(use(good, random) == "");
@@ -73,7 +75,8 @@ TEST_CASE("qcow2_hostile_images_are_errors_never_crashes", "[qcow2][hostile]") {
       // Mostly where something is: in the header, or at the beginning of a table.
       const auto cluster = below(random, 5) * (tables / 5);
       auto& byte = bytes[cluster + below(random, below(random, 2) == 0 ? 112 : tables / 5)];
-      byte = below(random, 2) == 0 ? static_cast<std::uint8_t>(random()) : static_cast<std::uint8_t>(byte ^ (1U << below(random, 8)));
+      byte = below(random, 2) == 0 ? static_cast<std::uint8_t>(random())
+                                   : static_cast<std::uint8_t>(byte ^ (1U << below(random, 8)));
     }
     if (below(random, 10) == 0) {
       bytes.resize(below(random, bytes.size()));
@@ -103,8 +106,10 @@ TEST_CASE("qcow2_mapping_onto_tables_stops_writing_and_marks_the_image", "[qcow2
   CHECK(std::equal(good.begin() + 4096, good.begin() + 2 * 4096, disk.content().begin() + 4096));
   auto again = sync_wait(scheduler, qcow2::Image::open(std::make_unique<Borrowed>(disk), {}));
   REQUIRE_FALSE(again.has_value());
-  CHECK(again.error().message == "simulated: the image is marked corrupt: repair it with check -r all, or open it read-only");
-  CHECK(sync_wait(scheduler, qcow2::Image::open(std::make_unique<Borrowed>(disk), {.read_only = true})).has_value());
+  CHECK(again.error().message ==
+        "simulated: the image is marked corrupt: repair it with check -r all, or open it read-only");
+  CHECK(sync_wait(scheduler, qcow2::Image::open(std::make_unique<Borrowed>(disk), {.read_only = true}))
+            .has_value());
 }
 
 TEST_CASE("qcow2_free_count_of_a_live_table_is_noticed_before_it_is_handed_out", "[qcow2][hostile]") {
@@ -119,5 +124,6 @@ TEST_CASE("qcow2_free_count_of_a_live_table_is_noticed_before_it_is_handed_out",
   const iovec vec{data.data(), data.size()};
   const auto refused = sync_wait(scheduler, (*image)->writev(200 * 4096, {&vec, 1}));
   REQUIRE_FALSE(refused.has_value());
-  CHECK(refused.error().message == "simulated: qcow2 refcount of cluster 0x4000 is 0, but a table of this image is there");
+  CHECK(refused.error().message ==
+        "simulated: qcow2 refcount of cluster 0x4000 is 0, but a table of this image is there");
 }

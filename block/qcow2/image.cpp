@@ -90,7 +90,8 @@ Task<Result<void>> Image::prepare() {
   if (options_.read_only) {
     co_return Result<void>{};
   }
-  auto done = co_await refcounts_->load();
+  const bool dirty = (header_.incompatible & kDirty) != 0;
+  auto done = co_await refcounts_->load(dirty || options_.for_repair);
   if (!done) {
     co_return done;
   }
@@ -101,7 +102,7 @@ Task<Result<void>> Image::prepare() {
       refcounts_->add_metadata((entry & kOffsetMask) >> geometry_.cluster_bits);
     }
   }
-  if ((header_.incompatible & kDirty) != 0 && !options_.for_repair) {
+  if (dirty && !options_.for_repair) {
     // Only refcounts may be behind; they are counted anew.
     auto report = co_await check_image(*this, Repair::kAll);
     if (!report) {
@@ -149,7 +150,10 @@ Task<void> Image::mark_corrupt() {
 }
 
 Task<Result<void>> Image::close() {
-  auto result = co_await flush();
+  auto result = co_await refcounts_->release_tail();
+  if (result) {
+    result = co_await flush();
+  }
   if (result && refcounts_->cache().has_dirty()) {  // the counts of clusters that flush has freed
     result = co_await flush();
   }

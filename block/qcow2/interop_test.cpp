@@ -265,3 +265,37 @@ TEST_CASE("qcow2_check_repairs_leaks_low_refcounts_and_wrong_flags", "[qcow2]") 
   CHECK(repaired.leaks_fixed == 1);
   require_clean(*ring, path);
 }
+
+TEST_CASE("qcow2_check_rebuilds_damaged_refcount_tables", "[qcow2]") {
+  const auto damage = GENERATE(0, 1, 2);
+  const TemporaryDirectory directory;
+  const auto ring = make_ring();
+  const auto path = directory.file("i.qcow2");
+  create_image(*ring, path,
+               {.size = 4 * kMiB, .cluster_size = 512, .refcount_bits = 64});  // 64 clusters a block
+  auto image = open_qcow2(*ring, path);
+  const auto data = pattern(kMiB, 1);
+  REQUIRE(write(*ring, *image, 1000, data).has_value());
+  close(*ring, image);
+  auto content = file_content(path);
+  const auto table = static_cast<std::size_t>(load_be<std::uint64_t>(&content[48]));
+  const auto l2_table =
+      load_be<std::uint64_t>(&content[static_cast<std::size_t>(load_be<std::uint64_t>(&content[40]))]) &
+      qcow2::kOffsetMask;
+  if (damage == 0) {
+    store_be<std::uint64_t>(&content[table + 3 * 8], 0x123);  // not at a cluster boundary
+  } else if (damage == 1) {
+    store_be<std::uint64_t>(&content[table + 3 * 8], 0);  // in use, not covered
+  } else {
+    store_be<std::uint64_t>(&content[table + 3 * 8], l2_table);  // a block that is an L2 table as well
+  }
+  make_file(path, content);
+  CHECK(check(*ring, path).corruptions > 0);
+  CHECK(check(*ring, path, qcow2::Repair::kAll).corruptions_fixed > 0);
+  require_clean(*ring, path);
+  image = open_qcow2(*ring, path);
+  CHECK(read(*ring, *image, 1000, data.size()) == data);
+  REQUIRE(write(*ring, *image, 2 * kMiB, data).has_value());
+  close(*ring, image);
+  require_clean(*ring, path);
+}

@@ -19,7 +19,7 @@ std::unexpected<Error> Refcounts::corrupt(const std::string& reason) const {
   return fail(ErrorCode::kCorrupt, fmt::format("{}: qcow2 {}", file_.name(), reason));
 }
 
-Task<Result<void>> Refcounts::load() {
+Task<Result<void>> Refcounts::load(bool tolerate) {
   const auto bytes = std::uint64_t{header_.refcount_table_clusters} << geometry_.cluster_bits;
   std::vector<std::uint8_t> raw(static_cast<std::size_t>(bytes));
   const iovec vec{raw.data(), raw.size()};
@@ -37,6 +37,11 @@ Task<Result<void>> Refcounts::load() {
       continue;
     }
     if (geometry_.in_cluster(offset) != 0 || offset > kMaxHostOffset || offset >= file_.size()) {
+      if (tolerate) {
+        table_[i] = 0;
+        damaged_ = true;
+        continue;
+      }
       co_return corrupt(
           fmt::format("refcount table entry {} names a block at offset {:#x}, which is not at a cluster "
                       "boundary within the file",
@@ -200,6 +205,65 @@ Task<Result<ClusterRun>> Refcounts::allocate_row(std::uint64_t count) {
   co_return run;
 }
 
+Task<Result<std::uint64_t>> Refcounts::allocate_bytes(std::uint64_t bytes) {
+  const auto guard = co_await tail_mutex_.lock();
+  const auto cluster_size = geometry_.cluster_size();
+  const auto room = tail_ == 0 ? 0 : cluster_size - geometry_.in_cluster(tail_);
+  const auto tail_cluster = tail_ >> geometry_.cluster_bits;
+  bool can_share = room != 0;
+  if (can_share) {
+    auto uses = co_await get(tail_cluster);
+    if (!uses) {
+      co_return std::unexpected(uses.error());
+    }
+    can_share = *uses < geometry_.max_refcount();
+  }
+  std::uint64_t place = tail_;
+  if (can_share && room >= bytes) {
+    auto counted = co_await adjust(tail_cluster, 1, 1);
+    if (!counted) {
+      co_return std::unexpected(counted.error());
+    }
+  } else {
+    auto run = co_await allocate(1);
+    if (!run) {
+      co_return std::unexpected(run.error());
+    }
+    // Where the new cluster follows, the data begins in the old one; the count held for filling that becomes
+    // the data's own.
+    if (!can_share || run->first != tail_cluster + 1) {
+      place = run->first << geometry_.cluster_bits;
+      auto released = co_await release_tail();
+      static_cast<void>(released);  // a leak at worst
+    }
+    tail_ = 0;
+    if (geometry_.max_refcount() > 1 && geometry_.in_cluster(place + bytes) != 0) {
+      auto held = co_await adjust(run->first, 1, 1);
+      if (!held) {
+        co_return std::unexpected(held.error());
+      }
+      tail_ = place + bytes;
+    }
+    co_return place;
+  }
+  tail_ = place + bytes;
+  if (geometry_.in_cluster(tail_) == 0) {
+    tail_ = place;  // full: its cluster is found from an offset within
+    auto released = co_await release_tail();
+    static_cast<void>(released);
+  }
+  co_return place;
+}
+
+Task<Result<void>> Refcounts::release_tail() {
+  if (tail_ == 0) {
+    co_return Result<void>{};
+  }
+  const auto cluster = std::exchange(tail_, 0) >> geometry_.cluster_bits;
+  auto released = co_await adjust(cluster, 1, -1);
+  co_return released;
+}
+
 Task<Result<std::uint64_t>> Refcounts::get(std::uint64_t cluster) {
   const auto block = cluster >> geometry_.refcount_block_bits();
   if (block >= table_.size() || table_[block] == 0) {
@@ -250,13 +314,15 @@ Task<Result<void>> Refcounts::adjust(std::uint64_t first, std::uint64_t count, s
   co_return Result<void>{};
 }
 
-Task<Result<void>> Refcounts::set(std::uint64_t cluster, std::uint64_t count) {
+bool Refcounts::covers(std::uint64_t cluster) const {
   const auto block = cluster >> geometry_.refcount_block_bits();
-  while (block >= used_blocks()) {
-    auto extended = co_await extend(0);
-    if (!extended) {
-      co_return std::unexpected(extended.error());
-    }
+  return block < table_.size() && table_[block] != 0;
+}
+
+Task<Result<void>> Refcounts::set(std::uint64_t cluster, std::uint64_t count) {
+  if (!covers(cluster)) {
+    co_return corrupt(
+        fmt::format("cluster {:#x} is covered by no refcount block", cluster << geometry_.cluster_bits));
   }
   auto pin = co_await slice_of(cluster);
   if (!pin) {
@@ -271,6 +337,89 @@ Task<Result<void>> Refcounts::set(std::uint64_t cluster, std::uint64_t count) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> Refcounts::rebuild(std::uint64_t end, std::function<std::uint64_t(std::uint64_t)> uses) {
+  const auto first = std::max(end, geometry_.clusters_for(file_.size()));
+  std::uint64_t blocks = 1;
+  std::uint64_t table_clusters = 1;
+  for (;;) {
+    const auto total = first + blocks + table_clusters;
+    const auto needed_blocks =
+        (total + geometry_.refcounts_per_block() - 1) >> geometry_.refcount_block_bits();
+    const auto needed_clusters = geometry_.clusters_for(needed_blocks * 8);
+    if (needed_blocks <= blocks && needed_clusters <= table_clusters) {
+      break;
+    }
+    blocks = std::max(blocks, needed_blocks);
+    table_clusters = std::max(table_clusters, needed_clusters);
+  }
+  std::vector<std::uint8_t> block(static_cast<std::size_t>(geometry_.cluster_size()));
+  std::vector<std::uint64_t> table(static_cast<std::size_t>((table_clusters << geometry_.cluster_bits) / 8));
+  for (std::uint64_t b = 0; b < blocks; ++b) {
+    table[b] = (first + b) << geometry_.cluster_bits;
+    for (std::uint64_t i = 0; i < geometry_.refcounts_per_block(); ++i) {
+      const auto cluster = (b << geometry_.refcount_block_bits()) + i;
+      const std::uint64_t own = cluster >= first && cluster < first + blocks + table_clusters ? 1 : 0;
+      const auto value = cluster < end ? uses(cluster) : own;
+      if (value > geometry_.max_refcount()) {
+        co_return fail(
+            ErrorCode::kUnsupported,
+            fmt::format("{}: cluster {:#x} has {} uses, more than refcounts of {} bits can count",
+                        file_.name(), cluster << geometry_.cluster_bits, value, geometry_.refcount_bits()));
+      }
+      store_refcount(block.data(), i, geometry_.refcount_order, value);
+    }
+    const iovec vec{block.data(), block.size()};
+    auto written = co_await file_.writev(table[b], {&vec, 1});
+    if (!written) {
+      co_return written;
+    }
+  }
+  auto done = co_await write_table((first + blocks) << geometry_.cluster_bits, table, 0, table.size());
+  if (done) {
+    done = co_await file_.flush();
+  }
+  const auto old_offset = header_.refcount_table_offset;
+  const auto old_clusters = header_.refcount_table_clusters;
+  if (done) {
+    done = co_await switch_table((first + blocks) << geometry_.cluster_bits, table_clusters);
+  }
+  if (!done) {
+    co_return done;
+  }
+  remove_metadata(old_offset >> geometry_.cluster_bits, old_clusters);
+  for (const auto old : table_) {
+    if (old != 0) {
+      cache_.drop(old, geometry_.cluster_size());
+      remove_metadata(old >> geometry_.cluster_bits);
+    }
+  }
+  table_ = std::move(table);
+  add_metadata(first, blocks + table_clusters);
+  never_used_ = std::max(never_used_, first + blocks + table_clusters);
+  hint_ = 0;
+  damaged_ = false;
+  co_return done;
+}
+
+Task<Result<void>> Refcounts::switch_table(std::uint64_t offset, std::uint64_t clusters) {
+  const auto old_offset = header_.refcount_table_offset;
+  const auto old_clusters = header_.refcount_table_clusters;
+  header_.refcount_table_offset = offset;
+  header_.refcount_table_clusters = static_cast<std::uint32_t>(clusters);
+  unsettled_ = true;
+  auto done = co_await write_header();
+  if (done) {
+    done = co_await file_.flush();  // barrier: the old table is free only when the header no longer names it
+  }
+  if (done) {
+    unsettled_ = false;
+  } else {
+    header_.refcount_table_offset = old_offset;
+    header_.refcount_table_clusters = old_clusters;
+  }
+  co_return done;
+}
+
 Task<Result<std::uint64_t>> Refcounts::extend(std::uint64_t extra) {
   const auto plan = plan_refcount_growth(geometry_, used_blocks(), table_.size(), extra);
   const auto end = plan.extra_first() + extra;
@@ -279,6 +428,12 @@ Task<Result<std::uint64_t>> Refcounts::extend(std::uint64_t extra) {
     co_return fail(ErrorCode::kNoSpace,
                    fmt::format("{}: a qcow2 file with these cluster and refcount sizes cannot grow further",
                                file_.name()));
+  }
+  for (auto cluster = plan.first_cluster; cluster < end; ++cluster) {
+    if (is_metadata(cluster)) {
+      co_return corrupt(fmt::format("cluster {:#x} holds a table, but no refcount block covers it",
+                                    cluster << geometry_.cluster_bits));
+    }
   }
   auto done = co_await extend_planned(plan, extra);
   if (!done) {
@@ -336,19 +491,10 @@ Task<Result<void>> Refcounts::extend_planned(RefcountGrowth plan, std::uint64_t 
   }
   const auto old_offset = header_.refcount_table_offset;
   const auto old_clusters = header_.refcount_table_clusters;
-  header_.refcount_table_offset = plan.table_first() << geometry_.cluster_bits;
-  header_.refcount_table_clusters = static_cast<std::uint32_t>(plan.table_clusters);
-  unsettled_ = true;
-  done = co_await write_header();
-  if (done) {
-    done = co_await file_.flush();  // barrier: the old table is free only when the header no longer names it
-  }
+  done = co_await switch_table(plan.table_first() << geometry_.cluster_bits, plan.table_clusters);
   if (!done) {
-    header_.refcount_table_offset = old_offset;
-    header_.refcount_table_clusters = old_clusters;
     co_return done;
   }
-  unsettled_ = false;
   table_ = std::move(table);
   add_metadata(plan.first_cluster, plan.blocks + plan.table_clusters);
   remove_metadata(old_offset >> geometry_.cluster_bits, old_clusters);

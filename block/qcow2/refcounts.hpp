@@ -32,20 +32,32 @@ class Refcounts {
   /// to date.
   Refcounts(BlockDevice& file, Header& header, std::uint32_t slice_bytes, std::uint64_t cache_limit);
 
-  /// Reads the refcount table and checks its entries.
-  [[nodiscard]] Task<Result<void>> load();
+  /// Reads the refcount table and checks its entries. With `tolerate`, for repair, impossible entries are
+  /// left out and noted.
+  [[nodiscard]] Task<Result<void>> load(bool tolerate = false);
+  [[nodiscard]] bool damaged() const { return damaged_; }
 
   /// Takes 1 to `wanted` free neighbouring clusters and counts them once.
   [[nodiscard]] Task<Result<ClusterRun>> allocate(std::uint64_t wanted);
   /// Takes exactly `count` neighbouring clusters: for tables.
   [[nodiscard]] Task<Result<ClusterRun>> allocate_row(std::uint64_t count);
+  /// Takes room for a compressed cluster of `bytes` bytes, at most a cluster, packed behind the last one
+  /// where it fits. Every cluster it touches is counted once for it. Gives the file offset.
+  [[nodiscard]] Task<Result<std::uint64_t>> allocate_bytes(std::uint64_t bytes);
+  /// Lets go of the cluster that allocate_bytes() still fills: before closing or checking.
+  [[nodiscard]] Task<Result<void>> release_tail();
   /// Adds `delta` to the counts of [first, first + count). An error (kCorrupt: below zero; kUnsupported:
   /// above what the width holds) leaves those before the offending one changed.
   [[nodiscard]] Task<Result<void>> adjust(std::uint64_t first, std::uint64_t count, std::int64_t delta);
   /// One cluster's count.
   [[nodiscard]] Task<Result<std::uint64_t>> get(std::uint64_t cluster);
-  /// Sets a count, whatever it was: for repair.
+  /// Sets a count, whatever it was: for repair. The cluster must be covered by a block.
   [[nodiscard]] Task<Result<void>> set(std::uint64_t cluster, std::uint64_t count);
+  [[nodiscard]] bool covers(std::uint64_t cluster) const;
+  /// Makes blocks and table anew, behind `end` clusters and the file's end, with the counts that `uses` gives
+  /// for clusters below `end`: for repair. The old ones are not freed: `uses` knows them as unused.
+  [[nodiscard]] Task<Result<void>> rebuild(std::uint64_t end,
+                                           std::function<std::uint64_t(std::uint64_t)> uses);
 
   /// Clusters that hold tables: never handed out, never written as data. The image adds its L1 and L2 tables.
   void add_metadata(std::uint64_t first, std::uint64_t count = 1);
@@ -67,6 +79,9 @@ class Refcounts {
   [[nodiscard]] Task<Result<void>> write_table(std::uint64_t offset, const std::vector<std::uint64_t>& table,
                                                std::uint64_t first, std::uint64_t end);
   [[nodiscard]] Task<Result<void>> write_header();
+  /// Lets the header name a table that is durable, and makes that durable too. On failure all is as before,
+  /// and unsettled.
+  [[nodiscard]] Task<Result<void>> switch_table(std::uint64_t offset, std::uint64_t clusters);
   [[nodiscard]] Task<Result<SliceCache::Pin>> slice_of(std::uint64_t cluster);
   [[nodiscard]] Result<ClusterRun> take_run(SliceCache::Pin& pin, std::uint64_t cluster, std::uint64_t end,
                                             std::uint64_t wanted);
@@ -77,13 +92,18 @@ class Refcounts {
   Header& header_;
   Geometry geometry_;
   SliceCache cache_;
-  AsyncMutex mutex_;  ///< one allocation at a time
+  AsyncMutex mutex_;       ///< one allocation at a time
+  AsyncMutex tail_mutex_;  ///< one allocation of bytes at a time
+  /// Where the next compressed cluster may begin; 0 if nowhere. Its cluster is counted once for that, so that
+  /// it cannot be freed and handed out while it is being filled.
+  std::uint64_t tail_ = 0;
   std::vector<std::uint64_t> table_;
   std::unordered_set<std::uint64_t> metadata_;
   std::uint64_t hint_ = 0;  ///< no free cluster lies below
   std::uint64_t never_used_ =
       0;  ///< clusters from here on have not been written, and lie behind the file's end
   bool unsettled_ = false;
+  bool damaged_ = false;
 };
 
 }  // namespace whistler::qcow2

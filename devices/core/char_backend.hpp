@@ -7,8 +7,8 @@
 
 namespace whistler {
 
-/// Host side of a serial port: standard output, a file, a pty, a socket. Never blocks; bytes nobody takes are dropped.
-/// Under the machine lock.
+/// Host side of a serial port: standard output, a file, a pty, a socket. Never blocks; bytes nobody takes are
+/// dropped. Under the machine lock.
 class CharBackend {
  public:
   virtual ~CharBackend() = default;

@@ -7,7 +7,8 @@
 namespace whistler {
 namespace {
 
-// Code page 437 as Unicode, 32 characters a line (unicode.org, VENDORS/MICSFT/PC/CP437.TXT; 00-1F as the glyphs shown).
+// Code page 437 as Unicode, 32 characters a line (unicode.org, VENDORS/MICSFT/PC/CP437.TXT; 00-1F as the
+// glyphs shown).
 constexpr std::u16string_view kCodePage437 =
     u" ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼"
     u" !\"#$%&'()*+,-./0123456789:;<=>?"
@@ -56,7 +57,8 @@ void Surface::put(unsigned x, unsigned y, std::span<const std::uint32_t> pixels)
   auto* target = &pixels_[std::size_t{y} * width_ + x];
   for (std::size_t done = 0; done < pixels.size();) {
     const auto column = static_cast<unsigned>(x + done) / kTileWidth;
-    const std::size_t length = std::min<std::size_t>(pixels.size() - done, (std::size_t{column} + 1) * kTileWidth - (x + done));
+    const std::size_t length =
+        std::min<std::size_t>(pixels.size() - done, (std::size_t{column} + 1) * kTileWidth - (x + done));
     const auto piece = pixels.subspan(done, length);
     if (!std::equal(piece.begin(), piece.end(), target + done)) {
       std::copy(piece.begin(), piece.end(), target + done);
@@ -83,7 +85,8 @@ std::vector<Rect> Surface::changes_since(std::uint64_t generation) const {
         continue;
       }
       const unsigned first = column;
-      while (column < tiles_across_ && tile_changed_[std::size_t{tile_y} * tiles_across_ + column] > generation) {
+      while (column < tiles_across_ &&
+             tile_changed_[std::size_t{tile_y} * tiles_across_ + column] > generation) {
         ++column;
       }
       const unsigned x = first * kTileWidth;
@@ -91,12 +94,13 @@ std::vector<Rect> Surface::changes_since(std::uint64_t generation) const {
       rects.push_back({x, y, width, height});
     }
     // If this tile row changed in just the same columns as the one above, the rectangles above grow instead.
-    const bool same = rects.size() - row_begin == previous_row_end - previous_row_begin && row_begin != rects.size() &&
-                      std::equal(rects.begin() + static_cast<std::ptrdiff_t>(row_begin), rects.end(),
-                                 rects.begin() + static_cast<std::ptrdiff_t>(previous_row_begin),
-                                 [y](const Rect& below, const Rect& above) {
-                                   return below.x == above.x && below.width == above.width && above.y + above.height == y;
-                                 });
+    const bool same =
+        rects.size() - row_begin == previous_row_end - previous_row_begin && row_begin != rects.size() &&
+        std::equal(rects.begin() + static_cast<std::ptrdiff_t>(row_begin), rects.end(),
+                   rects.begin() + static_cast<std::ptrdiff_t>(previous_row_begin),
+                   [y](const Rect& below, const Rect& above) {
+                     return below.x == above.x && below.width == above.width && above.y + above.height == y;
+                   });
     if (same) {
       for (std::size_t i = previous_row_begin; i < previous_row_end; ++i) {
         rects[i].height += height;

@@ -14,8 +14,8 @@ struct Rect {
   bool operator==(const Rect&) const = default;
 };
 
-/// Pixels 0x00RRGGBB, and which of them changed when. Any number of viewers each remember the generation they have seen
-/// and ask for the changes since; nobody registers. Under the machine lock.
+/// Pixels 0x00RRGGBB, and which of them changed when. Any number of viewers each remember the generation they
+/// have seen and ask for the changes since; nobody registers. Under the machine lock.
 class Surface {
  public:
   static constexpr unsigned kTileWidth = 64;

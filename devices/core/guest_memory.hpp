@@ -9,9 +9,9 @@
 
 namespace whistler {
 
-/// A view of the machine's RAM by guest-physical address; it does not own the memory. Addresses come from the guest and
-/// may be anything: what is not RAM is not written, and reads as all ones, as on an empty bus. Under the machine lock,
-/// though a span handed out may be used by I/O in flight without it.
+/// A view of the machine's RAM by guest-physical address; it does not own the memory. Addresses come from the
+/// guest and may be anything: what is not RAM is not written, and reads as all ones, as on an empty bus.
+/// Under the machine lock, though a span handed out may be used by I/O in flight without it.
 class GuestMemory {
  public:
   /// Adds RAM at `base`. At set-up only; ranges must not overlap.

@@ -6,8 +6,9 @@
 
 namespace whistler {
 
-/// A key by its XT number: the scan code set 1 make code, with bit 7 set for keys sent with an E0 prefix (the numbering of
-/// the RFB "QEMU extended key event"). Special: 0x54 SysRq (Alt+PrintScreen), 0xB7 PrintScreen, 0xC6 Pause.
+/// A key by its XT number: the scan code set 1 make code, with bit 7 set for keys sent with an E0 prefix (the
+/// numbering of the RFB "QEMU extended key event"). Special: 0x54 SysRq (Alt+PrintScreen), 0xB7 PrintScreen,
+/// 0xC6 Pause.
 using KeyNumber = std::uint8_t;
 
 /// Bits of a pointer's buttons.

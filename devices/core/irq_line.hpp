@@ -15,8 +15,8 @@ class IrqSink {
   virtual void set_irq(unsigned input, bool level) = 0;
 };
 
-/// One wire, held by value by the chip that drives it. A default one is not connected. Level-triggered: the chip sets
-/// the level whenever its registers change, and after load.
+/// One wire, held by value by the chip that drives it. A default one is not connected. Level-triggered: the
+/// chip sets the level whenever its registers change, and after load.
 class IrqLine {
  public:
   IrqLine() = default;

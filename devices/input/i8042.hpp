@@ -1,14 +1,11 @@
 // The keyboard controller.
-//
-// Models:   the 8042 of a PS/2-style AT: status, one-byte output buffer fed by replies of the controller, the
-// keyboard and the
-//           mouse in that order, command byte with translation from scan code set 2 to 1, both clock lines,
-//           input and output ports, self tests, A20 and reset, IRQ 1 and 12.
-// Missing:  timing (a byte is there as soon as the last one was read; no time-out or parity errors), the
-// password commands
-//           A4-A6, the multiplexed mode of notebooks.
-// Source:   IBM PS/2 Hardware Interface Technical Reference, "Keyboard/Auxiliary Device Controller"; Intel
-// UPI-42 datasheet for F0-FF.
+// Models: the 8042 of a PS/2-style AT: status, one-byte output buffer fed by replies of the controller, the
+// keyboard and the mouse in that order, command byte with translation from scan code set 2 to 1, both clock
+// lines, input and output ports, self tests, A20 and reset, IRQ 1 and 12.
+// Missing: timing (a byte is there as soon as the last one was read; no time-out or parity errors), the
+// password commands A4-A6, the multiplexed mode of notebooks.
+// Documentation: IBM PS/2 Hardware Interface Technical Reference, "Keyboard/Auxiliary Device Controller";
+// Intel UPI-42 datasheet for F0-FF.
 #pragma once
 
 #include <array>

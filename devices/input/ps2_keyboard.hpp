@@ -1,14 +1,12 @@
 // A PS/2 keyboard.
-//
-// Models:   IBM enhanced keyboard, 101 to 104 keys and the Japanese, Korean, Brazilian and multimedia ones:
-// scan code sets 1, 2
-//           and 3, E0 and E1 sequences (Pause, PrintScreen with and without modifiers), all commands, LEDs, a
-//           queue that overruns as the real one does.
-// Missing:  auto-repeat (the viewer's own repeats are passed on; rate and delay are stored), the fake shifts
-// round the
-//           arrow keys while Num Lock is on, set 3's per-key make, break and typematic options (accepted,
-//           stored as one mode).
-// Source:   IBM PS/2 Hardware Interface Technical Reference, "Keyboards (101- and 102-key)", October 1990.
+// Models: IBM enhanced keyboard, 101 to 104 keys and the Japanese, Korean, Brazilian and multimedia ones:
+// scan code sets 1, 2 and 3, E0 and E1 sequences (Pause, PrintScreen with and without modifiers), all
+// commands, LEDs, a queue that overruns as the real one does.
+// Missing: auto-repeat (the viewer's own repeats are passed on; rate and delay are stored), the fake shifts
+// round the arrow keys while Num Lock is on, set 3's per-key make, break and typematic options (accepted,
+// stored as one mode).
+// Documentation: IBM PS/2 Hardware Interface Technical Reference, "Keyboards (101- and 102-key)", October
+// 1990.
 #pragma once
 
 #include <array>

@@ -1,13 +1,12 @@
 // A PS/2 mouse.
-//
-// Models:   IBM PS/2 mouse with Microsoft's IntelliMouse (wheel, id 3) and IntelliMouse Explorer (five
-// buttons, id 4) extensions:
-//           stream, remote and wrap mode, sample rate, resolution, scaling 1:1 and 2:1, status, read data.
-//           Motion is accumulated while the host does not read and sent as few packets, clamped with the
-//           overflow bits set.
-// Missing:  the rate limit itself: a packet is ready as soon as the last one was read. Resolution is stored,
-// counts are the sender's. Source:   IBM PS/2 Hardware Interface Technical Reference, "Mouse"; Microsoft
-// "IntelliMouse detection" (1996).
+// Models: IBM PS/2 mouse with Microsoft's IntelliMouse (wheel, id 3) and IntelliMouse Explorer (five
+// buttons, id 4) extensions: stream, remote and wrap mode, sample rate, resolution, scaling 1:1 and 2:1,
+// status, read data. Motion is accumulated while the host does not read and sent as few packets, clamped
+// with the overflow bits set.
+// Missing: the rate limit itself: a packet is ready as soon as the last one was read. Resolution is stored,
+// counts are the sender's.
+// Documentation: IBM PS/2 Hardware Interface Technical Reference, "Mouse"; Microsoft "IntelliMouse
+// detection" (1996).
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,10 @@
 // The two ISA DMA controllers and their page registers.
-//
-// Models:   two Intel 8237A in cascade (channels 0-3 move bytes, 5-7 words), base and current address and
-// count, flip-flop,
-//           mode, mask, request, status, temporary and command registers, autoinitialise, the page registers
-//           0x80-0x8F and the high page registers 0x480-0x48F. A device moves data with transfer().
-// Missing:  memory-to-memory transfers, rotating priority, software requests (the registers are stored);
-// timing. Source:   Intel 8237A datasheet (231466); Intel 82371SB (PIIX3), section 2.5.1 "DMA registers".
+// Models: two Intel 8237A in cascade (channels 0-3 move bytes, 5-7 words), base and current address and
+// count, flip-flop, mode, mask, request, status, temporary and command registers, autoinitialise, the page
+// registers 0x80-0x8F and the high page registers 0x480-0x48F. A device moves data with transfer().
+// Missing: memory-to-memory transfers, rotating priority, software requests (the registers are stored);
+// timing.
+// Documentation: Intel 8237A datasheet (231466); Intel 82371SB (PIIX3), section 2.5.1 "DMA registers".
 #pragma once
 
 #include <array>

@@ -1,10 +1,9 @@
 // System control port B: NMI status, speaker and the gate of timer 2.
-//
-// Models:   bits 0 (timer 2 gate), 1 (speaker data), 2 and 3 (NMI disables) as written; bit 4 toggles with
-// the memory refresh, bit 5
-//           is timer 2's output. Use it where no in-kernel interval timer answers the port itself.
-// Missing:  NMI sources: bits 6 and 7 read as 0. No sound.
-// Source:   Intel 82371SB (PIIX3), section 2.5.4 "NMI status and control register".
+// Models: bits 0 (timer 2 gate), 1 (speaker data), 2 and 3 (NMI disables) as written; bit 4 toggles with the
+// memory refresh, bit 5 is timer 2's output. Use it where no in-kernel interval timer answers the port
+// itself.
+// Missing: NMI sources: bits 6 and 7 read as 0. No sound.
+// Documentation: Intel 82371SB (PIIX3), section 2.5.4 "NMI status and control register".
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,10 @@
 // System control port A.
-//
-// Models:   the A20 gate (bit 1), fast reset (a rising bit 0); all bits read as written here. It holds the
-// machine's
-//           one A20 gate, open at reset, which the keyboard controller moves through SystemControl: the last
-//           writer wins.
-// Missing:  the password lock and the hard disk lights (bits 3, 6 and 7 are stored).
-// Source:   Intel 82371SB (PIIX3), section 2.5.7 "Port 92 register"; IBM PS/2 Hardware Technical Reference.
+// Models: the A20 gate (bit 1), fast reset (a rising bit 0); all bits read as written here. It holds the
+// machine's one A20 gate, open at reset, which the keyboard controller moves through SystemControl: the last
+// writer wins.
+// Missing: the password lock and the hard disk lights (bits 3, 6 and 7 are stored).
+// Documentation: Intel 82371SB (PIIX3), section 2.5.7 "Port 92 register"; IBM PS/2 Hardware Technical
+// Reference.
 #pragma once
 
 #include <cstdint>

@@ -1,18 +1,14 @@
 // The real-time clock of the PC and its CMOS memory.
-//
-// Models:   Motorola MC146818A with 128 bytes, as an index and a data port: time, date, century (0x32, and
-// 0x37 as its
-//           PS/2 alias), BCD and binary, 12 and 24 hours, SET, divider reset, update-in-progress, alarm with
-//           don't-care codes, update-ended and periodic interrupts at every rate, optional reinjection of
-//           lost periodic ticks.
-// Missing:  square wave output, daylight saving (bit DSE is stored), the second bank at 0x72. Time bases
-// other than 32768 Hz
-//           (DV 0 and 1) run as that one does. The day of the week follows from the date.
-// Differs:  PF is raised only while PIE is set, and the periodic phase starts when PIE or the rate is
-// written, not from
-//           the divider chain: QEMU's behaviour, which its tests pin down.
-// Source:   Motorola MC146818A datasheet (1984); Intel 82371SB (PIIX3), section 2.5.5, for the ports and the
-// NMI mask.
+// Models: Motorola MC146818A with 128 bytes, as an index and a data port: time, date, century (0x32, and
+// 0x37 as its PS/2 alias), BCD and binary, 12 and 24 hours, SET, divider reset, update-in-progress, alarm
+// with don't-care codes, update-ended and periodic interrupts at every rate, optional reinjection of lost
+// periodic ticks.
+// Missing: square wave output, daylight saving (bit DSE is stored), the second bank at 0x72. Time bases
+// other than 32768 Hz (DV 0 and 1) run as that one does. The day of the week follows from the date.
+// Differs: PF is raised only while PIE is set, and the periodic phase starts when PIE or the rate is
+// written, not from the divider chain: QEMU's behaviour, which its tests pin down.
+// Documentation: Motorola MC146818A datasheet (1984); Intel 82371SB (PIIX3), section 2.5.5, for the ports
+// and the NMI mask.
 #pragma once
 
 #include <array>

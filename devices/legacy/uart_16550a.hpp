@@ -1,13 +1,12 @@
 // A serial port.
-//
-// Models:   National Semiconductor PC16550D: eight registers, divisor latch, 16-byte receiver FIFO with
-// trigger levels, transmitter
-//           FIFO, interrupt priorities (line status, data, character timeout, transmitter empty, modem
-//           status), loopback, scratch register. Bytes written leave at once whatever the baud rate; the
-//           modem inputs CTS, DSR and DCD are on.
-// Missing:  baud-rate timing of the transmitter, parity and framing errors, break towards the backend, DMA
-// mode pins. Differs:  OUT2 does not gate the interrupt, as in QEMU. Source:   PC16550D datasheet (National
-// Semiconductor, June 1995), section 8.
+// Models: National Semiconductor PC16550D: eight registers, divisor latch, 16-byte receiver FIFO with
+// trigger levels, transmitter FIFO, interrupt priorities (line status, data, character timeout, transmitter
+// empty, modem status), loopback, scratch register. Bytes written leave at once whatever the baud rate; the
+// modem inputs CTS, DSR and DCD are on.
+// Missing: baud-rate timing of the transmitter, parity and framing errors, break towards the backend, DMA
+// mode pins.
+// Differs: OUT2 does not gate the interrupt, as in QEMU.
+// Documentation: PC16550D datasheet (National Semiconductor, June 1995), section 8.
 #pragma once
 
 #include <array>

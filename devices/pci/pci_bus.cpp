@@ -10,11 +10,14 @@ namespace {
 constexpr std::uint32_t kConfigEnable = 0x80000000;
 constexpr unsigned kConfigData = 4;  // offset of 0xCFC from 0xCF8
 
-bool is_memory(const PciBar& bar) { return bar.kind == PciBar::Kind::kMemory || bar.kind == PciBar::Kind::kRom; }
+bool is_memory(const PciBar& bar) {
+  return bar.kind == PciBar::Kind::kMemory || bar.kind == PciBar::Kind::kRom;
+}
 
 }  // namespace
 
-PciBus::PciBus(Bus& ports, Bus& memory, MemoryMapper& mapper, IrqSink& pirq) : ports_(ports), memory_(memory), mapper_(mapper) {
+PciBus::PciBus(Bus& ports, Bus& memory, MemoryMapper& mapper, IrqSink& pirq)
+    : ports_(ports), memory_(memory), mapper_(mapper) {
   for (unsigned wire = 0; wire < pirq_.size(); ++wire) {
     pirq_[wire] = std::make_unique<IrqOr>(IrqLine(pirq, wire));
   }
@@ -23,7 +26,8 @@ PciBus::PciBus(Bus& ports, Bus& memory, MemoryMapper& mapper, IrqSink& pirq) : p
 Result<void> PciBus::attach(unsigned slot, unsigned number, PciFunction& function, std::string_view owner) {
   Socket& socket = sockets_[(slot & 31) * 8 + (number & 7)];
   if (socket.function != nullptr) {
-    return fail(ErrorCode::kExists, fmt::format("pci: {} wants 00:{:02x}.{}, where {} sits", owner, slot, number, socket.owner));
+    return fail(ErrorCode::kExists,
+                fmt::format("pci: {} wants 00:{:02x}.{}, where {} sits", owner, slot, number, socket.owner));
   }
   socket.function = &function;
   socket.owner = owner;
@@ -71,18 +75,20 @@ void PciBus::write(std::uint64_t offset, unsigned width, std::uint64_t value) {
 
 std::uint32_t PciBus::config_read(unsigned slot, unsigned number, unsigned offset, unsigned width) const {
   const PciFunction* function = sockets_[(slot & 31) * 8 + (number & 7)].function;
-  return function != nullptr ? function->config_read(offset & 0xFF, width) : static_cast<std::uint32_t>(all_ones(width));
+  return function != nullptr ? function->config_read(offset & 0xFF, width)
+                             : static_cast<std::uint32_t>(all_ones(width));
 }
 
-void PciBus::config_write(unsigned slot, unsigned number, unsigned offset, unsigned width, std::uint32_t value) {
+void PciBus::config_write(unsigned slot, unsigned number, unsigned offset, unsigned width,
+                          std::uint32_t value) {
   if (PciFunction* function = sockets_[(slot & 31) * 8 + (number & 7)].function; function != nullptr) {
     function->config_write(offset & 0xFF, width, value);
   }
 }
 
-// Guests move BARs one register at a time, over each other on the way. So every change takes those that moved off the
-// buses first and then puts down whatever is decoded and not placed yet: a BAR that found its place taken gets
-// it as soon as it is free.
+// Guests move BARs one register at a time, over each other on the way. So every change takes those that moved
+// off the buses first and then puts down whatever is decoded and not placed yet: a BAR that found its place
+// taken gets it as soon as it is free.
 void PciBus::remap() {
   for (Socket& socket : sockets_) {
     if (socket.function == nullptr) {
@@ -115,13 +121,16 @@ void PciBus::remap() {
 
 void PciBus::place(Socket& socket, unsigned index, const PciBar& bar, std::uint64_t address) {
   if (is_memory(bar)) {
-    mapper_.map(bar.slot, address, bar.memory,
-                bar.kind == PciBar::Kind::kRom ? MemoryMapper::Access::kReadOnly : MemoryMapper::Access::kLogged);
+    mapper_.map(
+        bar.slot, address, bar.memory,
+        bar.kind == PciBar::Kind::kRom ? MemoryMapper::Access::kReadOnly : MemoryMapper::Access::kLogged);
     socket.decoded[index] = address;
     return;
   }
   Bus& bus = bar.kind == PciBar::Kind::kIo ? ports_ : memory_;
-  if (auto mapped = bus.map({.base = address, .length = bar.size, .max_width = bar.max_width}, *bar.handler, socket.owner); mapped) {
+  if (auto mapped = bus.map({.base = address, .length = bar.size, .max_width = bar.max_width}, *bar.handler,
+                            socket.owner);
+      mapped) {
     socket.decoded[index] = address;
   } else {
     log_once(LogLevel::kDebug, fmt::format("bar {} {}", socket.owner, address), mapped.error().message);

@@ -15,7 +15,9 @@ struct Registers final : IoHandler {
 
 struct Mapper final : MemoryMapper {
   std::map<unsigned, std::uint64_t> slots;
-  void map(unsigned slot, std::uint64_t address, std::span<std::uint8_t>, Access) override { slots[slot] = address; }
+  void map(unsigned slot, std::uint64_t address, std::span<std::uint8_t>, Access) override {
+    slots[slot] = address;
+  }
   void unmap(unsigned slot) override { slots.erase(slot); }
   void collect_dirty(unsigned, std::span<std::uint64_t>) override {}
 };
@@ -24,7 +26,9 @@ struct Card final : PciFunction {
   Registers registers;
   std::vector<std::uint8_t> memory = std::vector<std::uint8_t>(0x10000);
   Card() : PciFunction({.vendor = 0x1234, .device = 0x5678, .class_code = 0x010180}) {
-    set_bar(0, {.kind = PciBar::Kind::kMemory, .size = 0x10000, .prefetchable = true, .slot = 7, .memory = memory});
+    set_bar(
+        0,
+        {.kind = PciBar::Kind::kMemory, .size = 0x10000, .prefetchable = true, .slot = 7, .memory = memory});
     set_bar(4, {.kind = PciBar::Kind::kIo, .size = 16, .handler = &registers});
     set_interrupt_pin(1);
   }

@@ -5,11 +5,14 @@
 namespace whistler {
 namespace {
 
-unsigned bar_offset(unsigned index) { return index == PciFunction::kRomBar ? kPciRomBar : kPciBar0 + 4 * index; }
+unsigned bar_offset(unsigned index) {
+  return index == PciFunction::kRomBar ? kPciRomBar : kPciBar0 + 4 * index;
+}
 
 bool touches_decoding(unsigned offset, unsigned width) {
   const auto within = [&](unsigned first, unsigned last) { return offset <= last && offset + width > first; };
-  return within(kPciCommand, kPciCommand + 1) || within(kPciBar0, kPciBar0 + 23) || within(kPciRomBar, kPciRomBar + 3);
+  return within(kPciCommand, kPciCommand + 1) || within(kPciBar0, kPciBar0 + 23) ||
+         within(kPciRomBar, kPciRomBar + 3);
 }
 
 }  // namespace
@@ -17,7 +20,8 @@ bool touches_decoding(unsigned offset, unsigned width) {
 PciFunction::PciFunction(const PciIds& ids) {
   set_register(kPciVendorId, 2, ids.vendor, 0);
   set_register(kPciDeviceId, 2, ids.device, 0);
-  set_register(kPciCommand, 2, 0, kPciCommandIo | kPciCommandMemory | kPciCommandMaster | 0x0140 | kPciCommandIntxDisable);
+  set_register(kPciCommand, 2, 0,
+               kPciCommandIo | kPciCommandMemory | kPciCommandMaster | 0x0140 | kPciCommandIntxDisable);
   set_register(kPciRevision, 1, ids.revision, 0);
   set_register(kPciClass, 2, ids.class_code & 0xFFFF, 0);
   set_register(kPciClass + 2, 1, ids.class_code >> 16, 0);
@@ -62,12 +66,15 @@ std::optional<std::uint64_t> PciFunction::bar_address(unsigned index) const {
   }
   const auto value = config_read(bar_offset(index), 4);
   const bool io = bar.kind == PciBar::Kind::kIo;
-  if ((command() & (io ? kPciCommandIo : kPciCommandMemory)) == 0 || (bar.kind == PciBar::Kind::kRom && (value & 1) == 0)) {
+  if ((command() & (io ? kPciCommandIo : kPciCommandMemory)) == 0 ||
+      (bar.kind == PciBar::Kind::kRom && (value & 1) == 0)) {
     return std::nullopt;
   }
   const std::uint32_t address = value & ~(bar.size - 1);
-  // Size probing leaves all ones behind; 0 is "not assigned". Neither is decoded, and no I/O port is above 64 KiB.
-  const bool unassigned = address == 0 || std::uint64_t{address} + bar.size > 0xFFFFFFFF || (io && address > 0xFFFF);
+  // Size probing leaves all ones behind; 0 is "not assigned". Neither is decoded, and no I/O port is above 64
+  // KiB.
+  const bool unassigned =
+      address == 0 || std::uint64_t{address} + bar.size > 0xFFFFFFFF || (io && address > 0xFFFF);
   return unassigned ? std::nullopt : std::optional<std::uint64_t>(address);
 }
 
@@ -115,7 +122,8 @@ void PciFunction::set_intx(bool level) {
 
 void PciFunction::update_intx() {
   auto& status = config_.bytes[kPciStatus];
-  status = static_cast<std::uint8_t>(config_.intx ? status | kPciStatusInterrupt : status & ~kPciStatusInterrupt);
+  status =
+      static_cast<std::uint8_t>(config_.intx ? status | kPciStatusInterrupt : status & ~kPciStatusInterrupt);
   intx_.set(config_.intx && (command() & kPciCommandIntxDisable) == 0);
 }
 

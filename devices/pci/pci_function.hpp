@@ -1,6 +1,6 @@
 // One function of a PCI device: its configuration space and base address registers.
-// Models: type 0 header, I/O and memory BARs (32-bit), expansion ROM BAR, INTx with the status and disable bits.
-// Missing: capabilities, 64-bit BARs, BIST, parity and SERR reporting (status bits read as zero).
+// Models: type 0 header, I/O and memory BARs (32-bit), expansion ROM BAR, INTx with the status and disable
+// bits. Missing: capabilities, 64-bit BARs, BIST, parity and SERR reporting (status bits read as zero).
 // Documentation: PCI Local Bus Specification 2.2, chapter 6.
 #pragma once
 
@@ -43,23 +43,25 @@ inline constexpr std::uint16_t kPciStatusInterrupt = 0x0008;
 struct PciIds {
   std::uint16_t vendor = 0;
   std::uint16_t device = 0;
-  std::uint32_t class_code = 0;  ///< base class, sub-class, programming interface: 0x010180 is a bus-master IDE controller
+  std::uint32_t class_code =
+      0;  ///< base class, sub-class, programming interface: 0x010180 is a bus-master IDE controller
   std::uint8_t revision = 0;
   std::uint16_t subsystem_vendor = 0x1AF4;
   std::uint16_t subsystem = 0x1100;
-  bool multifunction = false;  ///< bit 7 of the header type; set on function 0 of a device with more functions
+  bool multifunction =
+      false;  ///< bit 7 of the header type; set on function 0 of a device with more functions
 };
 
-/// One base address register. I/O and register BARs answer through `handler`; memory BARs (a framebuffer, a ROM) are host
-/// memory mapped into the guest in `slot`.
+/// One base address register. I/O and register BARs answer through `handler`; memory BARs (a framebuffer, a
+/// ROM) are host memory mapped into the guest in `slot`.
 struct PciBar {
   enum class Kind : std::uint8_t { kIo, kRegisters, kMemory, kRom };
   Kind kind = Kind::kIo;
-  std::uint32_t size = 0;          ///< power of two; at least 4 (I/O), 16 (memory), 4096 (kMemory and kRom)
+  std::uint32_t size = 0;  ///< power of two; at least 4 (I/O), 16 (memory), 4096 (kMemory and kRom)
   bool prefetchable = false;
   IoHandler* handler = nullptr;         ///< kIo, kRegisters
-  unsigned max_width = 4;          ///< kIo, kRegisters
-  unsigned slot = 0;               ///< kMemory, kRom
+  unsigned max_width = 4;               ///< kIo, kRegisters
+  unsigned slot = 0;                    ///< kMemory, kRom
   std::span<std::uint8_t> memory = {};  ///< kMemory, kRom: `size` bytes
 };
 
@@ -100,8 +102,10 @@ class PciFunction {
   void set_bar(unsigned index, const PciBar& bar);
   /// INTA is 1. 0 means no interrupt.
   void set_interrupt_pin(std::uint8_t pin);
-  /// Gives a chip-specific register its power-on value and the bits a guest may change (and those that a written 1 clears).
-  void set_register(unsigned offset, unsigned width, std::uint32_t value, std::uint32_t writable, std::uint32_t write_one_clears = 0);
+  /// Gives a chip-specific register its power-on value and the bits a guest may change (and those that a
+  /// written 1 clears).
+  void set_register(unsigned offset, unsigned width, std::uint32_t value, std::uint32_t writable,
+                    std::uint32_t write_one_clears = 0);
   /// Changes a register from the chip's side, whatever is writable.
   void poke(unsigned offset, unsigned width, std::uint32_t value);
   [[nodiscard]] std::uint16_t command() const;
@@ -109,7 +113,9 @@ class PciFunction {
   /// Drives INTx.
   void set_intx(bool level);
   /// Called after a guest's write changed (or rewrote) [offset, offset + width).
-  virtual void config_written(unsigned offset, unsigned width) { static_cast<void>(offset), static_cast<void>(width); }
+  virtual void config_written(unsigned offset, unsigned width) {
+    static_cast<void>(offset), static_cast<void>(width);
+  }
 
   [[nodiscard]] const Config& config() const { return config_; }
   /// Power-on values; INTx low; BARs not decoded.

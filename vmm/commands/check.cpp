@@ -19,21 +19,52 @@ struct CheckOptions {
 };
 
 void print_table(const Description& d) {
-  const auto row = [](std::string_view name, std::string_view value) { fmt::print("  {:<10} {}\n", name, value); };
+  const auto row = [](std::string_view name, std::string_view value) {
+    fmt::print("  {:<10} {}\n", name, value);
+  };
   fmt::print("{}: ok\n", d.source.string());
   row("name", d.name);
   row("memory", fmt::format("{} MiB", d.memory / kMiB));
   row("cpu", fmt::format("host-passthrough, {} core{}", d.cpu.cores, d.cpu.cores == 1 ? "" : "s"));
   for (const auto& drive : d.drives) {
-    row(drive.id, fmt::format("IDE {}:{} {} {}", drive.bus, drive.unit, drive.media == Media::kCdrom ? "CD-ROM" : "disk",
-                              drive.file.empty() ? "(empty)" : fmt::format("{} ({})", drive.file, drive.format)));
+    row(drive.id,
+        fmt::format("IDE {}:{} {} {}", drive.bus, drive.unit,
+                    drive.media == Media::kCdrom ? "CD-ROM" : "disk",
+                    drive.file.empty() ? "(empty)" : fmt::format("{} ({})", drive.file, drive.format)));
   }
   if (d.vnc) {
-    row("vnc", d.vnc->port < 0 ? d.vnc->listen + ", first free port" : fmt::format("{}:{}", d.vnc->listen, d.vnc->port));
+    row("vnc", d.vnc->port < 0 ? d.vnc->listen + ", first free port"
+                               : fmt::format("{}:{}", d.vnc->listen, d.vnc->port));
   }
   if (!d.boot.kernel.empty()) {
     row("kernel", d.boot.kernel);
   }
+}
+
+class NoInterrupts final : public IrqSink {
+ public:
+  void set_irq(unsigned, bool) override {}
+};
+
+/// Opens everything, plugs the board together without CPUs, and throws it away.
+Result<void> try_build(const Description& description) {
+  HostClock clock;
+  NoInterrupts interrupts;
+  HostedPc pc(description, clock, clock,
+              {.reset = [] {}, .power_off = [] {}, .exit = [](int) {}, .disk_full = [](const Error&) {}});
+  if (auto opened = pc.open(OpenFor::kChecking); !opened) {
+    return opened;
+  }
+  {
+    std::scoped_lock lock(pc.lock());
+    if (auto built = pc.build({.gsis = &interrupts}); !built) {
+      return built;
+    }
+    if (auto kernel = pc.load_kernel(); !kernel) {
+      return std::unexpected(kernel.error());
+    }
+  }
+  return pc.check_vnc();
 }
 
 int check(const CheckOptions& options) {
@@ -47,10 +78,11 @@ int check(const CheckOptions& options) {
     report(description.error().message);
     return kExitUsage;
   }
-  HostClock clock;
-  HostedPc pc(*description, clock, clock, {});
-  if (auto opened = pc.open(); !opened) {
-    report(opened.error().message);
+  for (const auto& line : description->left_out) {
+    report("warning: " + line);
+  }
+  if (auto possible = try_build(*description); !possible) {
+    report(possible.error().message);
     return kExitUsage;
   }
   if (auto kvm = Kvm::open(); !kvm) {
@@ -64,11 +96,16 @@ int check(const CheckOptions& options) {
 }  // namespace
 
 void add_check_command(CLI::App& app, int& status) {
-  auto* command = app.add_subcommand("check", "Check a description and all it names, and this host, without starting anything");
+  auto* command = app.add_subcommand(
+      "check", "Check a description and all it names, and this host, without starting anything");
   auto options = std::make_shared<CheckOptions>();
   command->add_option("MACHINE.json", options->file, "The machine description")->required();
-  command->add_option("--set", options->set, "Change one value first, as for run")->type_name("PATH=VALUE")->allow_extra_args(false);
-  command->footer("Exit status: 0 it would start; 2 the description or a file it names is wrong; 3 this host cannot run it.");
+  command->add_option("--set", options->set, "Change one value first, as for run")
+      ->type_name("PATH=VALUE")
+      ->allow_extra_args(false);
+  command->footer(
+      "Exit status: 0 it would start; 2 the description or a file it names is wrong; 3 this host cannot run "
+      "it.");
   command->callback([options, &status] { status = check(*options); });
 }
 

@@ -1,4 +1,5 @@
-// The sub-commands of `whistler`. Each adds itself to the command line and leaves its exit status in `status`.
+// The sub-commands of `whistler`. Each adds itself to the command line and leaves its exit status in
+// `status`.
 #pragma once
 
 namespace CLI {

@@ -10,7 +10,10 @@
 
 namespace whistler {
 
-/// An error for a person, to standard error: "whistler: MESSAGE".
+/// `text` with control characters, which a hostile file name may have, written out.
+[[nodiscard]] std::string one_line(std::string_view text);
+
+/// An error for a person, to standard error: "whistler: MESSAGE", one line.
 void report(std::string_view message);
 
 /// "path=value" arguments of --set.

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -39,7 +40,11 @@ int run_kvm(Description description, unsigned timeout) {
   const auto outcome = (*machine)->run(timeout);
   machine->reset();  // gives the terminal back before the last words
   if (outcome.status != kExitPoweredOff) {
-    report(outcome.reason);
+    // The registers of a crash stand below the line that says what happened.
+    const auto end = std::min(outcome.reason.find('\n'), outcome.reason.size());
+    report(std::string_view(outcome.reason).substr(0, end));
+    fmt::print(stderr, "{}{}", outcome.reason.substr(std::min(end + 1, outcome.reason.size())),
+               end < outcome.reason.size() ? "\n" : "");
   }
   return outcome.status;
 }
@@ -57,6 +62,9 @@ int run(const RunOptions& options) {
   if (!description) {
     report(description.error().message);
     return kExitUsage;
+  }
+  for (const auto& line : description->left_out) {
+    report("warning: " + line);
   }
   // Taken by signalfd on the main thread; every thread inherits the mask.
   sigset_t mask;
@@ -80,20 +88,29 @@ int run(const RunOptions& options) {
 void add_run_command(CLI::App& app, int& status) {
   auto* command = app.add_subcommand("run", "Start the machine that a description describes");
   auto options = std::make_shared<RunOptions>();
-  command->add_option("MACHINE.json", options->file, "The machine description (examples are in configs/)")->required();
-  command->add_option("--set", options->set, "Change one value of the description: --set memory=512M --set drives.0.file=other.qcow2")
+  command->add_option("MACHINE.json", options->file, "The machine description (examples are in configs/)")
+      ->required();
+  command
+      ->add_option("--set", options->set,
+                   "Change one value of the description: --set memory=512M --set drives.0.file=other.qcow2")
       ->type_name("PATH=VALUE")
       ->allow_extra_args(false);
-  command->add_option("--timeout", options->timeout, "Stop after this many seconds, with status 124")->type_name("SECONDS");
+  command->add_option("--timeout", options->timeout, "Stop after this many seconds, with status 124")
+      ->type_name("SECONDS");
   command->add_option("--accel", options->accel, "kvm, or qtest: no CPUs, driven by a qtest client")
       ->check(CLI::IsMember({"kvm", "qtest"}));
-  command->add_option("--qtest", options->qtest, "With --accel qtest: unix:PATH connects to the client, unix:PATH,server listens")
+  command
+      ->add_option("--qtest", options->qtest,
+                   "With --accel qtest: unix:PATH connects to the client, unix:PATH,server listens")
       ->type_name("unix:PATH[,server]");
   command->add_flag("-v,--verbose", options->verbose, "Also tell what the guest does that is not modelled");
   command->footer(
-      "Exit status: 0 the guest powered off; 2 arguments or description; 3 this host cannot run it; 4 the guest crashed;\n"
-      "124 time limit; 128+N stopped by signal N before the guest powered off; a write of v to the debug exit port gives (v << 1) | 1.\n"
-      "SIGTERM and Ctrl-C press the power button, and stop the machine after 30 seconds or at once when repeated.\n"
+      "Exit status: 0 the guest powered off; 2 arguments or description; 3 this host cannot run it; 4 the "
+      "guest crashed;\n"
+      "124 time limit; 128+N stopped by signal N before the guest powered off; a write of v to the debug "
+      "exit port gives (v << 1) | 1.\n"
+      "SIGTERM and Ctrl-C press the power button, and stop the machine after 30 seconds or at once when "
+      "repeated.\n"
       "With a serial port on stdio, Ctrl-A x ends the program.\n\n"
       "Example: whistler run configs/demo.json --timeout 60");
   command->callback([options, &status] { status = run(*options); });

@@ -18,24 +18,43 @@ constexpr std::uint64_t kLargestFile = 1 * kMiB;
 constexpr std::size_t kDeepestNesting = 16;
 constexpr std::uint64_t kLargestMemory = 1024 * kGiB;
 constexpr unsigned kMostCores = 8;
-constexpr std::size_t kMostDrives = 6;   // four IDE units, two floppies
+constexpr std::size_t kMostDrives = 6;  // four IDE units, two floppies
 constexpr std::size_t kMostSerials = 2;
+constexpr std::size_t kMostNetworkCards = 8;
 constexpr std::int64_t kLatestTime = 253'402'300'799;  // 9999-12-31: what the RTC's two-digit century can say
 
 // ATA/ATAPI-6, 7.17.7: the identify strings.
+constexpr std::size_t kNameLength = 64;
 constexpr std::size_t kSerialLength = 20;
 constexpr std::size_t kModelLength = 40;
 
 Result<nlohmann::json> parse_json(std::string_view text) {
+  using Event = nlohmann::json::parse_event_t;
   bool too_deep = false;
-  const auto depth_guard = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+  std::vector<std::set<std::string>> keys;  // of the objects around what is read
+  std::optional<std::string> twice;
+  const auto guard = [&](int depth, Event event, nlohmann::json& value) {
     too_deep = too_deep || depth > static_cast<int>(kDeepestNesting);
-    return !too_deep;
+    if (too_deep) {
+      return false;
+    }
+    if (event == Event::object_start) {
+      keys.emplace_back();
+    } else if (event == Event::object_end) {
+      keys.pop_back();
+    } else if (event == Event::key && !keys.back().insert(value.get_ref<const std::string&>()).second &&
+               !twice) {
+      twice = value.get<std::string>();
+    }
+    return true;
   };
   try {
-    auto document = nlohmann::json::parse(text, depth_guard, true, true);
+    auto document = nlohmann::json::parse(text, guard, true, true);
     if (too_deep) {
       return fail(ErrorCode::kInvalid, fmt::format("is nested deeper than {} levels", kDeepestNesting));
+    }
+    if (twice) {
+      return fail(ErrorCode::kInvalid, fmt::format("{}: is there twice in one object", *twice));
     }
     return document;
   } catch (const nlohmann::json::exception& e) {
@@ -50,37 +69,59 @@ Result<nlohmann::json> parse_json(std::string_view text) {
   }
 }
 
+/// The value of an override: JSON where it is JSON, else a string.
+Result<nlohmann::json> parse_value(const Override& change) {
+  if (!nlohmann::json::accept(change.value)) {
+    return nlohmann::json(change.value);
+  }
+  auto parsed = parse_json(change.value);
+  if (!parsed) {
+    return std::unexpected(parsed.error().within("--set " + change.path));
+  }
+  return parsed;
+}
+
 Result<void> apply_override(nlohmann::json& document, const Override& change) {
+  // null takes the key away, which is how to ask for no "vnc".
+  const auto value = parse_value(change);
+  if (!value) {
+    return std::unexpected(value.error());
+  }
   nlohmann::json* at = &document;
   std::string_view rest = change.path;
   while (true) {
     const auto dot = rest.find('.');
     const std::string key(rest.substr(0, dot));
-    const bool index = !key.empty() && key.size() < 4 && std::ranges::all_of(key, [](char c) { return c >= '0' && c <= '9'; });
+    const bool index = !key.empty() && key.size() < 4 &&
+                       std::ranges::all_of(key, [](char c) { return c >= '0' && c <= '9'; });
     if (key.empty()) {
       return fail(ErrorCode::kInvalid, fmt::format("--set {}: the path has an empty part", change.path));
     }
     if (at->is_array()) {
       const auto position = index ? static_cast<std::size_t>(std::stoul(key)) : at->size() + 1;
       if (position > at->size()) {
-        return fail(ErrorCode::kInvalid, fmt::format("--set {}: \"{}\" is not an index of an array of {}", change.path, key, at->size()));
+        return fail(ErrorCode::kInvalid, fmt::format("--set {}: \"{}\" is not an index of an array of {}",
+                                                     change.path, key, at->size()));
       }
       if (position == at->size()) {
         at->push_back(nlohmann::json::object());
       }
       at = &(*at)[position];
+    } else if (at->is_object() && value->is_null() && dot == std::string_view::npos) {
+      at->erase(key);
+      return {};
     } else if (at->is_object() || at->is_null()) {
       at = &(*at)[key];
     } else {
-      return fail(ErrorCode::kInvalid, fmt::format("--set {}: there is nothing below a plain value at \"{}\"", change.path, key));
+      return fail(ErrorCode::kInvalid,
+                  fmt::format("--set {}: there is nothing below a plain value at \"{}\"", change.path, key));
     }
     if (dot == std::string_view::npos) {
       break;
     }
     rest = rest.substr(dot + 1);
   }
-  auto parsed = nlohmann::json::parse(change.value, nullptr, false);
-  *at = parsed.is_discarded() ? nlohmann::json(change.value) : std::move(parsed);
+  *at = *value;
   return {};
 }
 
@@ -114,6 +155,9 @@ class Reader {
   void read(JsonObject root) {
     static_cast<void>(root.has("$schema"));  // for editors
     root.text("name", to_.name);
+    if (to_.name.size() > kNameLength) {
+      root.error("name", fmt::format("is longer than {} bytes", kNameLength));
+    }
     std::string uuid;
     root.text("uuid", uuid);
     if (!uuid.empty()) {
@@ -126,7 +170,7 @@ class Reader {
     read_machine(root.object("machine"));
     read_cpu(root.object("cpu"));
     root.size("memory", kMiB, kLargestMemory, to_.memory);
-    root.missing("memory");
+    root.need("memory");
     if (to_.memory % kMiB != 0) {
       root.error("memory", "is not a whole number of MiB");
     }
@@ -144,15 +188,20 @@ class Reader {
     for (const auto& [value, path] : root.array("serial", kMostSerials)) {
       read_serial(JsonObject(*value, path, errors_));
     }
-    if (const auto cards = root.array("network", 8); !cards.empty()) {
-      root.error("network", "this version has no network cards yet; use an empty list");
+    for (const auto& [value, path] : root.array("network", kMostNetworkCards)) {
+      read_network(JsonObject(*value, path, errors_));
     }
     read_debug(root.object("debug"));
     auto monitor = root.object("monitor");
-    monitor.text("socket", to_.monitor_socket);
+    std::string socket;
+    monitor.text("socket", socket);
+    if (!socket.empty()) {
+      leave_out("monitor.socket", "no monitor yet: the socket is not made");
+    }
     monitor.finish();
     auto on = root.object("on");
-    const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset}, {"exit", OnEvent::kExit}};
+    const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset},
+                                                                                  {"exit", OnEvent::kExit}};
     on.choice("reboot", kChoices, to_.on.reboot);
     on.choice("poweroff", {{"exit", OnEvent::kExit}}, to_.on.poweroff);
     on.choice("triple_fault", kChoices, to_.on.triple_fault);
@@ -166,6 +215,7 @@ class Reader {
     section.choice("type", {{"pc-i440fx", true}, {"pc", true}}, only);
     section.boolean("acpi", to_.machine.acpi);
     section.boolean("apic", to_.machine.apic);
+    section.choice("ide", {{"piix3", IdeChip::kPiix3}, {"piix4", IdeChip::kPiix4}}, to_.machine.ide);
     section.finish();
   }
 
@@ -243,13 +293,20 @@ class Reader {
   void read_drive(JsonObject section) {
     DriveDescription drive;
     section.text("id", drive.id);
-    section.choice("interface", {{"ide", DriveInterface::kIde}, {"floppy", DriveInterface::kFloppy}}, drive.interface);
+    section.choice("interface", {{"ide", DriveInterface::kIde}, {"floppy", DriveInterface::kFloppy}},
+                   drive.interface);
     section.number("bus", 0, 1, drive.bus);
     section.number("unit", 0, 1, drive.unit);
     section.choice("media", {{"disk", Media::kDisk}, {"cdrom", Media::kCdrom}}, drive.media);
     path(section, "file", drive.file);
     section.choice("format", {{"raw", std::string("raw")}, {"qcow2", std::string("qcow2")}}, drive.format);
-    section.choice("cache", {{"writeback", CacheMode::kWriteback}, {"none", CacheMode::kNone}, {"writethrough", CacheMode::kWritethrough}, {"directsync", CacheMode::kDirectsync}, {"unsafe", CacheMode::kUnsafe}}, drive.cache);
+    section.choice("cache",
+                   {{"writeback", CacheMode::kWriteback},
+                    {"none", CacheMode::kNone},
+                    {"writethrough", CacheMode::kWritethrough},
+                    {"directsync", CacheMode::kDirectsync},
+                    {"unsafe", CacheMode::kUnsafe}},
+                   drive.cache);
     const bool optical = drive.media == Media::kCdrom;
     drive.read_only = optical;
     section.boolean("read_only", drive.read_only);
@@ -257,7 +314,13 @@ class Reader {
     section.text("model", drive.model);
     if (drive.serial.size() > kSerialLength || drive.model.size() > kModelLength) {
       section.error(drive.serial.size() > kSerialLength ? "serial" : "model",
-                    fmt::format("is too long: a drive has room for {} characters", drive.serial.size() > kSerialLength ? kSerialLength : kModelLength));
+                    fmt::format("is too long: a drive has room for {} characters",
+                                drive.serial.size() > kSerialLength ? kSerialLength : kModelLength));
+    }
+    for (const auto& [key, text] : {std::pair("serial", &drive.serial), std::pair("model", &drive.model)}) {
+      if (!std::ranges::all_of(*text, [](char c) { return c >= ' ' && c <= '~'; })) {
+        section.error(key, "has characters other than printable ASCII");
+      }
     }
     if (section.has("geometry")) {
       Geometry geometry{1024, 16, 63};
@@ -268,21 +331,20 @@ class Reader {
       chs.finish();
       drive.geometry = geometry;
     }
-    if (drive.interface == DriveInterface::kFloppy) {
-      section.error("interface", "this version has no floppy drive yet; leave the drive out");
-    }
     if (drive.file.empty() && !optical) {
-      section.error("file", "is missing: a disk needs its image");
+      section.need("file", "a disk needs its image");
+      section.error("file", "is empty: a disk needs its image");
     }
     if (!drive.file.empty() && drive.format.empty()) {
-      section.missing("format");
+      section.need("format");
     }
     if (optical && !drive.read_only) {
       section.error("read_only", "cannot be false for a CD-ROM");
     }
     for (const auto& other : to_.drives) {
       if (other.interface == drive.interface && other.bus == drive.bus && other.unit == drive.unit) {
-        section.error("unit", fmt::format("bus {} unit {} is taken by the drive \"{}\"", drive.bus, drive.unit, other.id));
+        section.error("unit", fmt::format("bus {} unit {} is taken by the drive \"{}\"", drive.bus,
+                                          drive.unit, other.id));
       }
       if (other.id == drive.id && !drive.id.empty()) {
         section.error("id", fmt::format("\"{}\" is the name of another drive", drive.id));
@@ -292,7 +354,26 @@ class Reader {
       drive.id = fmt::format("{}{}", optical ? "cd" : "hd", to_.drives.size());
     }
     section.finish();
+    if (drive.interface == DriveInterface::kFloppy) {
+      leave_out(section.path(), "no floppy drives yet: the guest sees none");
+      return;
+    }
     to_.drives.push_back(std::move(drive));
+  }
+
+  void read_network(JsonObject section) {
+    std::string text;
+    bool flag = false;
+    for (const std::string_view key : {"model", "backend", "mac"}) {
+      section.text(key, text);
+    }
+    section.boolean("restrict", flag);
+    section.finish();
+    leave_out(section.path(), "no network cards yet: the guest sees none");
+  }
+
+  void leave_out(std::string_view path, std::string_view why) {
+    to_.left_out.push_back(fmt::format("{}: {}: this version has {}", to_.source.string(), path, why));
   }
 
   void read_display(JsonObject section) {
@@ -312,7 +393,7 @@ class Reader {
     bool websocket = false;
     section.boolean("websocket", websocket);
     if (websocket) {
-      section.error("websocket", "this version serves no browsers yet; set it to false");
+      leave_out("vnc.websocket", "no WebSocket yet: browsers cannot connect");
     }
     section.finish();
     to_.vnc = std::move(vnc);
@@ -321,12 +402,18 @@ class Reader {
   void read_serial(JsonObject section) {
     using Backend = SerialDescription::Backend;
     SerialDescription serial;
-    section.choice("backend", {{"none", Backend::kNull}, {"stdio", Backend::kStdio}, {"file", Backend::kFile}, {"pty", Backend::kPty}, {"unix", Backend::kUnix}}, serial.backend);
-    section.missing("backend");
+    section.choice("backend",
+                   {{"none", Backend::kNull},
+                    {"stdio", Backend::kStdio},
+                    {"file", Backend::kFile},
+                    {"pty", Backend::kPty},
+                    {"unix", Backend::kUnix}},
+                   serial.backend);
+    section.need("backend");
     path(section, "path", serial.path);
     const bool needs_path = serial.backend == Backend::kFile || serial.backend == Backend::kUnix;
     if (needs_path && serial.path.empty()) {
-      section.missing("path");
+      section.need("path");
     }
     for (const auto& other : to_.serial) {
       if (serial.backend == Backend::kStdio && other.backend == Backend::kStdio) {
@@ -351,7 +438,8 @@ class Reader {
         section.text("exit_port", text);
         const bool hex = text.starts_with("0x");
         const auto digits = std::string_view(text).substr(hex ? 2 : 0);
-        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port, hex ? 16 : 10);
+        const auto [end, error] =
+            std::from_chars(digits.data(), digits.data() + digits.size(), port, hex ? 16 : 10);
         if (error != std::errc() || end != digits.data() + digits.size()) {
           port = -1;
         }
@@ -367,7 +455,9 @@ class Reader {
   }
 
   std::string absolute(const std::string& file) const {
-    return file.empty() ? file : (std::filesystem::absolute(to_.source).parent_path() / file).lexically_normal().string();
+    return file.empty()
+               ? file
+               : (std::filesystem::absolute(to_.source).parent_path() / file).lexically_normal().string();
   }
   void path(JsonObject& section, std::string_view key, std::string& to) {
     section.text(key, to);
@@ -403,12 +493,14 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     shift = 0;
   }
   if (error != std::errc() || !is_unit || (shift != 0 && number > (UINT64_MAX >> shift))) {
-    return fail(ErrorCode::kInvalid, fmt::format("\"{}\" is not a size like \"1024M\" or a number of bytes", text.substr(0, 40)));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("\"{}\" is not a size like \"1024M\" or a number of bytes", text.substr(0, 40)));
   }
   return number << shift;
 }
 
-Result<Description> parse_description(std::string_view text, const std::filesystem::path& source, const std::vector<Override>& overrides) {
+Result<Description> parse_description(std::string_view text, const std::filesystem::path& source,
+                                      const std::vector<Override>& overrides) {
   auto document = parse_json(text);
   if (!document) {
     return std::unexpected(document.error().within(source.string()));
@@ -431,14 +523,20 @@ Result<Description> parse_description(std::string_view text, const std::filesyst
   return description;
 }
 
-Result<Description> load_description(const std::filesystem::path& file, const std::vector<Override>& overrides) {
+Result<Description> load_description(const std::filesystem::path& file,
+                                     const std::vector<Override>& overrides) {
   std::error_code error;
   const auto status = std::filesystem::status(file, error);
   if (error || !std::filesystem::exists(status)) {
-    return fail(ErrorCode::kNotFound, fmt::format("{}: no such file; give the path of a machine description (examples are in configs/)", file.string()));
+    return fail(
+        ErrorCode::kNotFound,
+        fmt::format("{}: no such file; give the path of a machine description (examples are in configs/)",
+                    file.string()));
   }
   if (!std::filesystem::is_regular_file(status)) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: is not a regular file; a machine description is a JSON file", file.string()));
+    return fail(
+        ErrorCode::kInvalid,
+        fmt::format("{}: is not a regular file; a machine description is a JSON file", file.string()));
   }
   std::ifstream stream(file, std::ios::binary);
   std::string text(kLargestFile + 1, '\0');
@@ -448,7 +546,10 @@ Result<Description> load_description(const std::filesystem::path& file, const st
     return fail(ErrorCode::kPermission, fmt::format("{}: cannot be read", file.string()));
   }
   if (text.empty() || text.size() > kLargestFile) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: {}", file.string(), text.empty() ? "is empty or cannot be read" : "is larger than 1 MiB; that is no machine description"));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("{}: {}", file.string(),
+                            text.empty() ? "is empty or cannot be read"
+                                         : "is larger than 1 MiB; that is no machine description"));
   }
   return parse_description(text, file, overrides);
 }

@@ -1,4 +1,5 @@
-// A machine description: what the JSON file says, as plain structs with every default filled in and every value checked.
+// A machine description: what the JSON file says, as plain structs with every default filled in and every
+// value checked.
 #pragma once
 
 #include <array>
@@ -20,6 +21,7 @@ inline constexpr std::uint64_t kMiB = 1024 * kKiB;
 inline constexpr std::uint64_t kGiB = 1024 * kMiB;
 
 enum class DriveInterface : std::uint8_t { kIde, kFloppy };
+enum class IdeChip : std::uint8_t { kPiix3, kPiix4 };
 enum class Media : std::uint8_t { kDisk, kCdrom };
 
 struct Geometry {
@@ -60,6 +62,7 @@ struct Description {
   struct {
     bool acpi = true;
     bool apic = true;
+    IdeChip ide = IdeChip::kPiix3;
   } machine;
   struct {
     unsigned cores = 1;
@@ -91,10 +94,12 @@ struct Description {
   std::optional<VncDescription> vnc;
   std::vector<SerialDescription> serial;
   struct {
-    std::string console;            ///< "stdio" or "file:PATH"
+    std::string console;  ///< "stdio" or "file:PATH"
     std::optional<std::uint16_t> exit_port;
   } debug;
-  std::string monitor_socket;
+  /// Parts the description asks for that this version does not have yet, one line each with their paths: the
+  /// machine runs without them, and whoever starts it is told.
+  std::vector<std::string> left_out;
   struct {
     OnEvent reboot = OnEvent::kReset;
     OnEvent poweroff = OnEvent::kExit;
@@ -102,18 +107,20 @@ struct Description {
   } on;
 };
 
-/// "memory.0=x" style changes from the command line: path and value, applied before the check. A value is taken as JSON
-/// where it is JSON, else as a string.
+/// "memory.0=x" style changes from the command line: path and value, applied before the check. A value is
+/// taken as JSON where it is JSON, else as a string; null takes a key away.
 struct Override {
   std::string path, value;
 };
 
-/// Reads and checks a description. The error is one line: file, key path, reason. Nothing is opened or created
-/// but the file itself.
-[[nodiscard]] Result<Description> load_description(const std::filesystem::path& file, const std::vector<Override>& overrides = {});
+/// Reads and checks a description. The error is one line: file, key path, reason. Nothing is opened or
+/// created but the file itself.
+[[nodiscard]] Result<Description> load_description(const std::filesystem::path& file,
+                                                   const std::vector<Override>& overrides = {});
 
 /// The same from text; `source` is used for messages and relative paths.
-[[nodiscard]] Result<Description> parse_description(std::string_view text, const std::filesystem::path& source,
+[[nodiscard]] Result<Description> parse_description(std::string_view text,
+                                                    const std::filesystem::path& source,
                                                     const std::vector<Override>& overrides = {});
 
 /// "1024M", "2 GiB", "512k" or a number of bytes.

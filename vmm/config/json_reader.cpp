@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "vmm/config/description.hpp"
 
@@ -28,16 +29,21 @@ std::string quoted_type(const nlohmann::json& value) {
   return text;
 }
 
+/// How many letters to change, add, leave out or swap with their neighbour to get from one to the other.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> before(b.size() + 1);
+  std::vector<std::size_t> above(b.size() + 1);
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
+    before = std::exchange(above, row);
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substitute = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({substitute, row[j] + 1, row[j - 1] + 1});
+      const std::size_t substitute = above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({substitute, above[j] + 1, row[j - 1] + 1});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        row[j] = std::min(row[j], before[j - 2] + 1);
+      }
     }
   }
   return row[b.size()];
@@ -50,7 +56,8 @@ std::optional<std::string> nearest_word(std::string_view word, const std::vector
   if (word.size() > kLongestWord || known.empty()) {
     return std::nullopt;
   }
-  const auto best = std::ranges::min_element(known, {}, [&](const std::string& k) { return edit_distance(word, k); });
+  const auto best =
+      std::ranges::min_element(known, {}, [&](const std::string& k) { return edit_distance(word, k); });
   const std::size_t allowed = std::max<std::size_t>(2, word.size() / 3);
   return edit_distance(word, *best) <= allowed ? std::optional(*best) : std::nullopt;
 }
@@ -59,6 +66,21 @@ void JsonErrors::add(std::string path, std::string reason) {
   if (!first_) {
     first_ = path.empty() ? std::move(reason) : fmt::format("{}: {}", path, reason);
   }
+}
+
+void JsonErrors::add_missing(std::string object, std::string path, std::string reason) {
+  if (!first_) {
+    lacks_key_ = std::move(object);
+    add(std::move(path), std::move(reason));
+  }
+}
+
+void JsonErrors::add_unknown(const std::string& object, std::string path, std::string reason) {
+  if (lacks_key_ == object) {
+    first_.reset();
+    lacks_key_.reset();
+  }
+  add(std::move(path), std::move(reason));
 }
 
 JsonObject::JsonObject(const nlohmann::json& value, std::string path, JsonErrors& errors)
@@ -109,13 +131,15 @@ void JsonObject::number(std::string_view key, std::int64_t lowest, std::int64_t 
   if (value == nullptr) {
     return;
   }
-  const bool fits = value->is_number_integer() &&
-                    !(value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) &&
-                    value->get<std::int64_t>() >= lowest && value->get<std::int64_t>() <= highest;
+  const bool fits =
+      value->is_number_integer() &&
+      !(value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) &&
+      value->get<std::int64_t>() >= lowest && value->get<std::int64_t>() <= highest;
   if (fits) {
     to = value->get<std::int64_t>();
   } else {
-    error(key, fmt::format("is {} where a whole number from {} to {} is needed", quoted_type(*value), lowest, highest));
+    error(key, fmt::format("is {} where a whole number from {} to {} is needed", quoted_type(*value), lowest,
+                           highest));
   }
 }
 
@@ -135,7 +159,8 @@ void JsonObject::size(std::string_view key, std::uint64_t lowest, std::uint64_t 
     }
     bytes = *parsed;
   } else {
-    error(key, fmt::format("is {} where a number of bytes or a string like \"1024M\" is needed", quoted_type(*value)));
+    error(key, fmt::format("is {} where a number of bytes or a string like \"1024M\" is needed",
+                           quoted_type(*value)));
     return;
   }
   if (bytes < lowest || bytes > highest) {
@@ -145,7 +170,8 @@ void JsonObject::size(std::string_view key, std::uint64_t lowest, std::uint64_t 
   to = bytes;
 }
 
-std::optional<std::ptrdiff_t> JsonObject::choose(std::string_view key, const std::vector<std::string_view>& names) {
+std::optional<std::ptrdiff_t> JsonObject::choose(std::string_view key,
+                                                 const std::vector<std::string_view>& names) {
   const auto* value = take(key);
   if (value == nullptr) {
     return std::nullopt;
@@ -165,15 +191,17 @@ JsonObject JsonObject::object(std::string_view key) {
   return {value != nullptr ? *value : empty_object(), path_of(key), errors_};
 }
 
-std::vector<std::pair<const nlohmann::json*, std::string>> JsonObject::array(std::string_view key, std::size_t most) {
+std::vector<std::pair<const nlohmann::json*, std::string>> JsonObject::array(std::string_view key,
+                                                                             std::size_t most) {
   const auto* value = take(key);
   std::vector<std::pair<const nlohmann::json*, std::string>> elements;
   if (value == nullptr) {
     return elements;
   }
   if (!value->is_array() || value->size() > most) {
-    error(key, value->is_array() ? fmt::format("has {} elements; at most {} are possible", value->size(), most)
-                                 : fmt::format("is {} where an array [...] is needed", quoted_type(*value)));
+    error(key, value->is_array()
+                   ? fmt::format("has {} elements; at most {} are possible", value->size(), most)
+                   : fmt::format("is {} where an array [...] is needed", quoted_type(*value)));
     return elements;
   }
   for (std::size_t i = 0; i < value->size(); ++i) {
@@ -182,13 +210,15 @@ std::vector<std::pair<const nlohmann::json*, std::string>> JsonObject::array(std
   return elements;
 }
 
-void JsonObject::missing(std::string_view key) {
+void JsonObject::need(std::string_view key, std::string_view why) {
   if (!value_->contains(key)) {
-    errors_.add(path_of(key), "is missing");
+    errors_.add_missing(path_, path_of(key), why.empty() ? "is missing" : fmt::format("is missing: {}", why));
   }
 }
 
-void JsonObject::error(std::string_view key, std::string reason) { errors_.add(path_of(key), std::move(reason)); }
+void JsonObject::error(std::string_view key, std::string reason) {
+  errors_.add(path_of(key), std::move(reason));
+}
 
 void JsonObject::finish() {
   for (const auto& [key, value] : value_->items()) {
@@ -198,8 +228,9 @@ void JsonObject::finish() {
     const auto shown = nlohmann::json(key).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
     const auto name = shown.substr(1, shown.size() - 2);
     const auto near = nearest_word(key, known_);
-    errors_.add(path_of(name), near ? fmt::format("is not a key here; did you mean \"{}\"?", *near)
-                                    : fmt::format("is not a key here; the keys are {}", fmt::join(known_, ", ")));
+    errors_.add_unknown(path_, path_of(name),
+                        near ? fmt::format("is not a key here; did you mean \"{}\"?", *near)
+                             : fmt::format("is not a key here; the keys are {}", fmt::join(known_, ", ")));
   }
 }
 

@@ -19,13 +19,19 @@ namespace whistler {
 class JsonErrors {
  public:
   void add(std::string path, std::string reason);
+  /// The same for a key that is not there: an unknown key of the same object, probably the one mistyped, goes
+  /// before it.
+  void add_missing(std::string object, std::string path, std::string reason);
+  void add_unknown(const std::string& object, std::string path, std::string reason);
   [[nodiscard]] const std::optional<std::string>& first() const { return first_; }
 
  private:
   std::optional<std::string> first_;
+  std::optional<std::string> lacks_key_;  // the object, if first_ is about a missing key
 };
 
-/// One object of the document. Ask for each key it may have, then call finish(), which reports the keys nobody asked for.
+/// One object of the document. Ask for each key it may have, then call finish(), which reports the keys
+/// nobody asked for.
 class JsonObject {
  public:
   /// `value` must outlive the reader. What is not an object is reported and read as an empty one.
@@ -46,7 +52,8 @@ class JsonObject {
   void size(std::string_view key, std::uint64_t lowest, std::uint64_t highest, std::uint64_t& to);
   /// One of a few words.
   template <typename Enum>
-  void choice(std::string_view key, std::initializer_list<std::pair<std::string_view, Enum>> choices, Enum& to) {
+  void choice(std::string_view key, std::initializer_list<std::pair<std::string_view, Enum>> choices,
+              Enum& to) {
     std::vector<std::string_view> names;
     for (const auto& [name, value] : choices) {
       names.push_back(name);
@@ -58,9 +65,11 @@ class JsonObject {
   /// The object at `key`; empty if absent. Call finish() on it too.
   [[nodiscard]] JsonObject object(std::string_view key);
   /// The elements of the array at `key` with their paths; none if absent.
-  [[nodiscard]] std::vector<std::pair<const nlohmann::json*, std::string>> array(std::string_view key, std::size_t most);
+  [[nodiscard]] std::vector<std::pair<const nlohmann::json*, std::string>> array(std::string_view key,
+                                                                                 std::size_t most);
 
-  void missing(std::string_view key);
+  /// Reports that the key is not there, if so.
+  void need(std::string_view key, std::string_view why = {});
   void error(std::string_view key, std::string reason);
   void finish();
   [[nodiscard]] const std::string& path() const { return path_; }
@@ -69,7 +78,8 @@ class JsonObject {
 
  private:
   [[nodiscard]] const nlohmann::json* take(std::string_view key);
-  [[nodiscard]] std::optional<std::ptrdiff_t> choose(std::string_view key, const std::vector<std::string_view>& names);
+  [[nodiscard]] std::optional<std::ptrdiff_t> choose(std::string_view key,
+                                                     const std::vector<std::string_view>& names);
   [[nodiscard]] std::string path_of(std::string_view key) const;
 
   const nlohmann::json* value_;
@@ -79,6 +89,7 @@ class JsonObject {
 };
 
 /// The word of `known` nearest to `word`, if it is near enough to be a slip.
-[[nodiscard]] std::optional<std::string> nearest_word(std::string_view word, const std::vector<std::string>& known);
+[[nodiscard]] std::optional<std::string> nearest_word(std::string_view word,
+                                                      const std::vector<std::string>& known);
 
 }  // namespace whistler

@@ -61,7 +61,9 @@ class QtestMachine {
   Result<void> connect(const std::string& endpoint) {
     constexpr std::string_view kUnix = "unix:";
     if (!endpoint.starts_with(kUnix)) {
-      return fail(ErrorCode::kInvalid, fmt::format("--qtest {}: must be unix:PATH (connects) or unix:PATH,server (listens)", endpoint));
+      return fail(
+          ErrorCode::kInvalid,
+          fmt::format("--qtest {}: must be unix:PATH (connects) or unix:PATH,server (listens)", endpoint));
     }
     const auto comma = endpoint.find(',');
     path_ = endpoint.substr(kUnix.size(), comma == std::string::npos ? comma : comma - kUnix.size());
@@ -92,7 +94,8 @@ class QtestMachine {
     sigaddset(&mask, SIGINT);
     signals_ = UniqueFd(::signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
     std::scoped_lock lock(pc_.lock());
-    pc_.loop().watch(signals_.get(), EPOLLIN, [this](std::uint32_t) { outcome_ = {0, "stopped by a signal"}; });
+    pc_.loop().watch(signals_.get(), EPOLLIN,
+                     [this](std::uint32_t) { outcome_ = {0, "stopped by a signal"}; });
     pc_.loop().watch(pc_.ring().fd(), EPOLLIN, [this](std::uint32_t) { pc_.ring().run_once(false); });
   }
 
@@ -127,9 +130,10 @@ class QtestMachine {
       }
       return;
     }
+    const auto seen = input_.size();  // has no end of line
     input_.append(buffer.data(), static_cast<std::size_t>(got));
     std::size_t begin = 0;
-    for (auto end = input_.find('\n', begin); end != std::string::npos; end = input_.find('\n', begin)) {
+    for (auto end = input_.find('\n', seen); end != std::string::npos; end = input_.find('\n', begin)) {
       // Let completed disk requests be seen by this command, as they would by a CPU's access.
       pc_.ring().run_once(false);
       send(protocol_->execute(std::string_view(input_).substr(begin, end - begin)));

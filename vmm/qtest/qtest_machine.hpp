@@ -8,8 +8,8 @@
 
 namespace whistler {
 
-/// Runs until SIGTERM or SIGINT (status 0), or until a client it connected to goes away (0). `endpoint` is "unix:PATH",
-/// to connect, or "unix:PATH,server", to listen. The signals must be blocked. Main thread.
+/// Runs until SIGTERM or SIGINT (status 0), or until a client it connected to goes away (0). `endpoint` is
+/// "unix:PATH", to connect, or "unix:PATH,server", to listen. The signals must be blocked. Main thread.
 [[nodiscard]] Outcome run_qtest(Description description, const std::string& endpoint);
 
 }  // namespace whistler

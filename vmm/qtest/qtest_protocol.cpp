@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr std::string_view kOk = "OK\n";
+constexpr Nanoseconds kLatest = INT64_MAX / 2;  // devices add to it without fear of overflow
 
 std::string failure(std::string_view why) { return fmt::format("FAIL {}\n", why); }
 
@@ -48,7 +49,8 @@ std::string encode_base64(const std::vector<std::uint8_t>& bytes) {
   std::string text;
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     const std::size_t left = bytes.size() - i;
-    const unsigned group = unsigned{bytes[i]} << 16 | (left > 1 ? unsigned{bytes[i + 1]} << 8 : 0U) | (left > 2 ? bytes[i + 2] : 0U);
+    const unsigned group = unsigned{bytes[i]} << 16 | (left > 1 ? unsigned{bytes[i + 1]} << 8 : 0U) |
+                           (left > 2 ? bytes[i + 2] : 0U);
     text += kBase64[group >> 18 & 63];
     text += kBase64[group >> 12 & 63];
     text += left > 1 ? kBase64[group >> 6 & 63] : '=';
@@ -79,6 +81,9 @@ std::vector<std::uint8_t> decode_base64(std::string_view text) {
 }  // namespace
 
 void QtestIrqs::set_irq(unsigned input, bool level) {
+  if (!intercepted_) {
+    return;  // as in QEMU: a line that was high before is not known to be
+  }
   if (input >= levels_.size()) {
     levels_.resize(input + 1);
   }
@@ -86,9 +91,7 @@ void QtestIrqs::set_irq(unsigned input, bool level) {
     return;
   }
   levels_[input] = level;
-  if (intercepted_) {
-    send_(fmt::format("IRQ {} {}\n", level ? "raise" : "lower", input));
-  }
+  send_(fmt::format("IRQ {} {}\n", level ? "raise" : "lower", input));
 }
 
 std::string QtestProtocol::execute(std::string_view line) {
@@ -156,10 +159,14 @@ std::string QtestProtocol::execute(std::string_view line) {
     Nanoseconds target = 0;
     if (words.size() > 1) {
       const auto amount = number(words[1]);
-      if (!amount || *amount > static_cast<std::uint64_t>(INT64_MAX / 2)) {
+      if (!amount || *amount > static_cast<std::uint64_t>(kLatest)) {
         return failure("the time is not a number of nanoseconds");
       }
-      target = static_cast<Nanoseconds>(*amount) + (verb == "clock_step" ? clock_.now() : 0);
+      const Nanoseconds from = verb == "clock_step" ? clock_.now() : 0;
+      if (static_cast<Nanoseconds>(*amount) > kLatest - from) {
+        return failure("the time is too far away");
+      }
+      target = from + static_cast<Nanoseconds>(*amount);
     } else if (verb == "clock_step") {
       target = timers_.next_deadline().value_or(clock_.now());
     } else {

@@ -1,8 +1,8 @@
 // The line protocol by which QEMU's device tests drive a machine without CPUs.
-// Models: endianness, clock_step, clock_set, in/out b w l, read/write b w l q, read, write, memset, b64read, b64write,
-// irq_intercept_in, irq_intercept_out, set_irq_in, module_load.
-// Missing: rtas (PowerPC). A QOM path is accepted as it is: there is one set of interrupt lines, the GSIs.
-// Documentation: QEMU, system/qtest.c, "QTest Protocol".
+// Models: endianness, clock_step, clock_set, in/out b w l, read/write b w l q, read, write, memset, b64read,
+// b64write, irq_intercept_in, irq_intercept_out, set_irq_in, module_load. Missing: rtas (PowerPC). A QOM path
+// is accepted as it is: there is one set of interrupt lines, the GSIs. Documentation: QEMU, system/qtest.c,
+// "QTest Protocol".
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ class QtestIrqs final : public IrqSink {
   bool intercepted_ = false;
 };
 
-/// Carries out command lines. A client is trusted as far as sizes go up to kMostBytes a command; malformed lines are
-/// answered with FAIL. Under the machine lock.
+/// Carries out command lines. A client is trusted as far as sizes go up to kMostBytes a command; malformed
+/// lines are answered with FAIL. Under the machine lock.
 class QtestProtocol {
  public:
   static constexpr std::uint64_t kMostBytes = 64 * 1024 * 1024;
