@@ -11,7 +11,7 @@
 namespace whistler {
 namespace {
 
-#include "dsdt.hex"  // made from dsdt.asl: unsigned char dsdt_aml_code[]
+#include "firmware/dsdt.hex"  // made from dsdt.asl: unsigned char dsdt_aml_code[]
 
 constexpr std::size_t kChecksumAt = 9;
 constexpr std::uint32_t kLocalApic = 0xFEE0'0000;
