@@ -10,8 +10,8 @@
 // nobody uses.
 //
 // Missing: encryption (refused by name); persistent bitmaps are not kept up to date, but marked so by their
-// autoclear bit; the pieces of a request that is scattered over the file are done one after the other; a disk made
-// smaller keeps the length of its L1 table.
+// autoclear bit; the pieces of a request that is scattered over the file are done one after the other; a disk
+// made smaller keeps the length of its L1 table.
 #pragma once
 
 #include <memory>
