@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "block/open.hpp"
+#include "block/qcow2/check.hpp"
+#include "block/qcow2/image.hpp"
 
 using namespace whistler;
 
@@ -56,17 +58,39 @@ int complain(const Error& error) {
   return 1;
 }
 
+int time_check(Ring& ring, const std::string& path) {
+  const auto begin = std::chrono::steady_clock::now();
+  auto file = FileDevice::open(ring, {.path = path, .read_only = true});
+  if (!file) {
+    return complain(file.error());
+  }
+  auto image = sync_wait(ring, qcow2::Image::open(std::move(*file), {.read_only = true}));
+  if (!image) {
+    return complain(image.error());
+  }
+  const auto report = sync_wait(ring, qcow2::check_image(**image, qcow2::Repair::kNone));
+  if (!report) {
+    return complain(report.error());
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  fmt::print("{:.3f} s, {} corruptions, {} leaks\n", seconds.count(), report->corruptions, report->leaks);
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 7) {
     fmt::print(stderr,
-               "usage: block_bench read|write|seqwrite|stride FILE FORMAT DEPTH BYTES COUNT [CACHE]\n");
+               "usage: block_bench read|write|seqwrite|stride|check FILE FORMAT DEPTH BYTES COUNT [CACHE]\n");
     return 2;
   }
   auto ring = Ring::create();
   if (!ring) {
     return complain(ring.error());
+  }
+  if (std::string(argv[1]) == "check") {
+    return time_check(**ring, argv[2]);
   }
   const auto cache = parse_cache_mode(argc > 7 ? argv[7] : "writeback");
   if (!cache) {

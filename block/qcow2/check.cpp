@@ -43,6 +43,7 @@ class Checker {
   void count_entry(L2Entry entry, std::uint64_t guest, bool active);
   Task<Result<void>> check_refcount_tables();
   Task<Result<void>> compare_refcounts();
+  bool compare_refcount(std::uint64_t cluster, std::uint64_t stored);
   Task<Result<void>> check_copied_flags();
   Task<Result<void>> check_copied_l2(std::uint64_t l1_index);
   Task<Result<std::vector<std::uint8_t>>> read(std::uint64_t offset, std::uint64_t bytes);
@@ -441,40 +442,25 @@ Task<Result<void>> Checker::check_refcount_tables() {
 
 Task<Result<void>> Checker::compare_refcounts() {
   auto& refcounts = *image_.refcounts_;
+  const auto per_slice = refcounts.counts_per_slice();
   const auto covered = std::uint64_t{refcounts.table().size()} << geometry_.refcount_block_bits();
   const auto end = std::max<std::uint64_t>(counts_.size(), std::min(covered, kMaxClusters));
-  // First what is too low, so that nothing in use can be taken for the new refcount blocks this may need.
-  for (const bool raising : {true, false}) {
-    for (std::uint64_t cluster = 0; cluster < end; ++cluster) {
-      const auto block = cluster >> geometry_.refcount_block_bits();
-      const bool has_block = refcounts.covers(cluster);
-      const std::uint64_t counted = cluster < counts_.size() ? counts_[static_cast<std::size_t>(cluster)] : 0;
-      if (!has_block && cluster >= counts_.size()) {
-        cluster = ((block + 1) << geometry_.refcount_block_bits()) - 1;
-        continue;
+  for (std::uint64_t first = 0; first < end; first += per_slice) {
+    const auto last = std::min(end, first + per_slice);
+    if (!refcounts.covers(first)) {
+      for (auto cluster = first; cluster < std::min<std::uint64_t>(last, counts_.size()); ++cluster) {
+        static_cast<void>(compare_refcount(cluster, 0));
       }
-      auto stored = co_await refcounts.get(cluster);
-      if (!stored) {
-        co_return std::unexpected(stored.error());
-      }
-      if (counted != 0) {
-        report_.image_end_offset =
-            std::max(report_.image_end_offset, (cluster + 1) << geometry_.cluster_bits);
-      }
-      if (counted == 0 && refcounts.is_metadata(cluster)) {
-        continue;  // a refcount block this repair made
-      }
-      if (*stored == counted || (counted == kMaxCount && *stored >= kMaxCount) ||
-          raising != (*stored < counted)) {
-        continue;
-      }
-      const bool fixing = fix(raising ? Repair::kAll : Repair::kLeaks);
-      note(raising ? (fixing ? report_.corruptions_fixed : report_.corruptions)
-                   : (fixing ? report_.leaks_fixed : report_.leaks),
-           "{} cluster {} refcount={} reference={}", fixing ? "Repairing" : (raising ? "ERROR" : "Leaked"),
-           cluster, *stored, counted);
-      if (fixing) {
-        auto set = co_await refcounts.set(cluster, counted);
+      continue;
+    }
+    auto pin = co_await refcounts.slice_of(first);
+    if (!pin) {
+      co_return std::unexpected(pin.error());
+    }
+    for (auto cluster = first; cluster < last; ++cluster) {
+      if (compare_refcount(cluster, load_refcount(pin->data(), cluster - first, geometry_.refcount_order))) {
+        auto set = co_await refcounts.set(
+            cluster, cluster < counts_.size() ? counts_[static_cast<std::size_t>(cluster)] : 0);
         if (!set) {
           co_return set;
         }
@@ -482,6 +468,30 @@ Task<Result<void>> Checker::compare_refcounts() {
     }
   }
   co_return Result<void>{};
+}
+
+/// Notes a count that is wrong; true if it shall be set right.
+bool Checker::compare_refcount(std::uint64_t cluster, std::uint64_t stored) {
+  const std::uint64_t counted = cluster < counts_.size() ? counts_[static_cast<std::size_t>(cluster)] : 0;
+  if (counted != 0) {
+    report_.image_end_offset = (cluster + 1) << geometry_.cluster_bits;
+  }
+  if (stored == counted || (counted == kMaxCount && stored >= kMaxCount)) {
+    return false;
+  }
+  if (counted == 0 && image_.refcounts_->is_metadata(cluster)) {
+    return false;  // a refcount block or table this repair made
+  }
+  const bool too_low = stored < counted;
+  const bool fixing = fix(too_low ? Repair::kAll : Repair::kLeaks);
+  if (too_low) {
+    note(fixing ? report_.corruptions_fixed : report_.corruptions, "{} cluster {} refcount={} reference={}",
+         fixing ? "Repairing" : "ERROR", cluster, stored, counted);
+  } else {
+    note(fixing ? report_.leaks_fixed : report_.leaks, "{} cluster {} refcount={} reference={}",
+         fixing ? "Repairing" : "Leaked", cluster, stored, counted);
+  }
+  return fixing;
 }
 
 Task<Result<CheckReport>> check_image(Image& image, Repair repair) {

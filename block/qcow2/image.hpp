@@ -8,6 +8,10 @@
 // there; a flush then makes durable 1. data, refcounts and new tables, 2. L2 and L1 entries, 3. after which
 // clusters that lost their last reference may be used again. A crash at any point leaves, at worst, clusters
 // nobody uses.
+//
+// Missing: encryption (refused by name); persistent bitmaps are not kept up to date, but marked so by their
+// autoclear bit; the pieces of a request that is scattered over the file are done one after the other; a disk
+// made smaller keeps the length of its L1 table.
 #pragma once
 
 #include <memory>

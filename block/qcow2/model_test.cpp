@@ -181,7 +181,7 @@ TEST_CASE("qcow2_power_cut_anywhere_leaves_flushed_data_and_at_worst_leaks", "[q
     bench.flush();
     bench.work({.requests = 150, .flush_percent = 8}, seed);
     Random random(seed);
-    for (unsigned cuts = 0; cuts < 40; ++cuts) {
+    for (unsigned cuts = 0; cuts < 100; ++cuts) {
       const Event when = 1 + below(random, bench.scheduler.now());
       INFO(variant.name << ", seed " << seed << ", cut " << cuts << " at event " << when << " of "
                         << bench.scheduler.now());
@@ -192,7 +192,7 @@ TEST_CASE("qcow2_power_cut_anywhere_leaves_flushed_data_and_at_worst_leaks", "[q
       INFO(joined(report.messages));
       REQUIRE(report.corruptions == 0);
       REQUIRE(compare_with_model(after.scheduler, *after.image, bench.model, when) == "");
-      if (cuts % 20 == 0) {
+      if (cuts % 50 == 0) {
         require_clean_by_qemu(disk.content());
       }
     }

@@ -117,7 +117,7 @@ Task<Result<ClusterRun>> Refcounts::allocate(std::uint64_t wanted) {
       co_return std::unexpected(settled.error());
     }
   }
-  const auto per_slice = std::uint64_t{cache_.slice_bytes()} * 8 >> geometry_.refcount_order;
+  const auto per_slice = counts_per_slice();
   auto cluster = hint_;
   auto hint_seen = hint_;  // a cluster freed while this waits moves the hint
   for (;;) {
@@ -273,12 +273,12 @@ Task<Result<std::uint64_t>> Refcounts::get(std::uint64_t cluster) {
   if (!pin) {
     co_return std::unexpected(pin.error());
   }
-  const auto per_slice = std::uint64_t{cache_.slice_bytes()} * 8 >> geometry_.refcount_order;
+  const auto per_slice = counts_per_slice();
   co_return load_refcount(pin->data(), cluster & (per_slice - 1), geometry_.refcount_order);
 }
 
 Task<Result<void>> Refcounts::adjust(std::uint64_t first, std::uint64_t count, std::int64_t delta) {
-  const auto per_slice = std::uint64_t{cache_.slice_bytes()} * 8 >> geometry_.refcount_order;
+  const auto per_slice = counts_per_slice();
   const auto end = first + count;
   for (auto cluster = first; cluster < end;) {
     const auto block = cluster >> geometry_.refcount_block_bits();
@@ -328,7 +328,7 @@ Task<Result<void>> Refcounts::set(std::uint64_t cluster, std::uint64_t count) {
   if (!pin) {
     co_return std::unexpected(pin.error());
   }
-  const auto per_slice = std::uint64_t{cache_.slice_bytes()} * 8 >> geometry_.refcount_order;
+  const auto per_slice = counts_per_slice();
   store_refcount(pin->data(), cluster & (per_slice - 1), geometry_.refcount_order, count);
   pin->mark_dirty();
   if (count == 0) {

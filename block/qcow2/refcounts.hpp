@@ -51,6 +51,12 @@ class Refcounts {
   [[nodiscard]] Task<Result<void>> adjust(std::uint64_t first, std::uint64_t count, std::int64_t delta);
   /// One cluster's count.
   [[nodiscard]] Task<Result<std::uint64_t>> get(std::uint64_t cluster);
+  /// The slice with the count of `cluster`, which must be covered; it holds counts_per_slice() of them, the
+  /// first for a multiple of that.
+  [[nodiscard]] Task<Result<SliceCache::Pin>> slice_of(std::uint64_t cluster);
+  [[nodiscard]] std::uint64_t counts_per_slice() const {
+    return std::uint64_t{cache_.slice_bytes()} * 8 >> geometry_.refcount_order;
+  }
   /// Sets a count, whatever it was: for repair. The cluster must be covered by a block.
   [[nodiscard]] Task<Result<void>> set(std::uint64_t cluster, std::uint64_t count);
   [[nodiscard]] bool covers(std::uint64_t cluster) const;
@@ -82,7 +88,6 @@ class Refcounts {
   /// Lets the header name a table that is durable, and makes that durable too. On failure all is as before,
   /// and unsettled.
   [[nodiscard]] Task<Result<void>> switch_table(std::uint64_t offset, std::uint64_t clusters);
-  [[nodiscard]] Task<Result<SliceCache::Pin>> slice_of(std::uint64_t cluster);
   [[nodiscard]] Result<ClusterRun> take_run(SliceCache::Pin& pin, std::uint64_t cluster, std::uint64_t end,
                                             std::uint64_t wanted);
   void note_used(ClusterRun& run);

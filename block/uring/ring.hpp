@@ -7,6 +7,9 @@
 // collected and submitted together at its end, one system call for all. At most kInlineBudget operations end
 // inline between two calls of run_once(), so a caller that starts the next request from the completion of the
 // last cannot exhaust the stack.
+//
+// The kernel finishes some operations in the thread that submitted them, which it interrupts for that:
+// KVM_RUN of a vCPU thread that submits may return EINTR and has to be entered again.
 #pragma once
 
 #include <liburing.h>
