@@ -151,7 +151,7 @@ def check_includes(tree):
             target = path.split("/")[0]
             if target not in MAY_INCLUDE:
                 tree.report(name, line, "include-path", f'"{path}": project headers from the root, others in <>')
-            elif not (tree.root / path).is_file():
+            elif not path.endswith(".hex") and not (tree.root / path).is_file():  # .hex is made by the build
                 tree.report(name, line, "include-path", f'"{path}" does not exist')
             elif folder in MAY_INCLUDE and target != folder and target not in MAY_INCLUDE[folder]:
                 allowed = ", ".join(sorted(MAY_INCLUDE[folder])) or "nothing else"
