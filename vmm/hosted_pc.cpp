@@ -281,7 +281,7 @@ Result<void> HostedPc::check_outputs() const {
 Result<void> HostedPc::open_streams() {
   std::scoped_lock lock(lock_);
   // Files last: nothing goes wrong any more once one is emptied.
-  std::ranges::stable_partition(outputs_, [](const Output& output) { return !output.empties_file; });
+  std::ranges::partition(outputs_, [](const Output& output) { return !output.empties_file; });
   for (const auto& output : outputs_) {
     if (auto opened = output.stream->open(); !opened) {
       return std::unexpected(
