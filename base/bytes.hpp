@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -44,6 +45,17 @@ template <std::integral T>
 inline void store_be(void* to, std::type_identity_t<T> value) {
   value = swap_to<std::endian::big>(value);
   std::memcpy(to, &value, sizeof value);
+}
+
+/// The same for a width known only at run time: the low `bytes` (1 to 8) of a value.
+[[nodiscard]] inline std::uint64_t load_little(const void* from, std::size_t bytes) {
+  std::uint64_t value = 0;
+  std::memcpy(&value, from, bytes);
+  return swap_to<std::endian::little>(value);
+}
+inline void store_little(void* to, std::size_t bytes, std::uint64_t value) {
+  value = swap_to<std::endian::little>(value);
+  std::memcpy(to, &value, bytes);
 }
 
 /// An integer stored in `order`, at any address: it has no alignment and no padding, so structures of such

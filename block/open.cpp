@@ -42,18 +42,6 @@ struct Chain {
   }
 };
 
-/// A file name as an image stores it, seen from the directory of that image.
-Result<std::string> resolve(const std::string& image, std::string name) {
-  if (name.starts_with("file:")) {
-    name.erase(0, 5);
-  } else if (const auto colon = name.find(':'); colon != std::string::npos && name.find('/') > colon) {
-    return fail(ErrorCode::kUnsupported,
-                fmt::format("{}: refers to '{}', which is not a file name", image, name));
-  }
-  const std::filesystem::path path(name);
-  return path.is_absolute() ? name : (std::filesystem::path(image).parent_path() / path).string();
-}
-
 FileOptions file_options(const OpenOptions& options, const std::string& path) {
   return {.path = path,
           .read_only = options.read_only,
@@ -67,7 +55,7 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain);
 
 Task<Result<Device>> open_backing(Ring& ring, OpenOptions options, const qcow2::Header& header,
                                   Chain& chain) {
-  auto path = resolve(options.path, *header.backing_file);
+  auto path = resolve_name(options.path, *header.backing_file);
   if (!path) {
     co_return std::unexpected(path.error());
   }
@@ -111,7 +99,7 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
       co_return fail(ErrorCode::kInvalid,
                      fmt::format("{}: keeps its data in another file, but does not name it", options.path));
     }
-    auto path = resolve(options.path, *stored);
+    auto path = resolve_name(options.path, *stored);
     if (!path) {
       co_return std::unexpected(path.error());
     }
@@ -157,6 +145,17 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
 }
 
 }  // namespace
+
+Result<std::string> resolve_name(const std::string& image, std::string name) {
+  if (name.starts_with("file:")) {
+    name.erase(0, 5);
+  } else if (const auto colon = name.find(':'); colon != std::string::npos && name.find('/') > colon) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("{}: refers to '{}', which is not a file name", image, name));
+  }
+  const std::filesystem::path path(name);
+  return path.is_absolute() ? name : (std::filesystem::path(image).parent_path() / path).string();
+}
 
 Task<Result<Device>> open_image_task(Ring& ring, OpenOptions options) {
   Chain chain;

@@ -47,4 +47,8 @@ struct OpenOptions {
 /// The same, waiting on `ring`: at start-up and for tools, when no other coroutine of it needs to run.
 [[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_image(Ring& ring, const OpenOptions& options);
 
+/// A file name as an image stores it, seen from the directory of that image. kUnsupported for what is no file
+/// name ("nbd:...").
+[[nodiscard]] Result<std::string> resolve_name(const std::string& image, std::string name);
+
 }  // namespace whistler

@@ -109,12 +109,12 @@ std::uint32_t add_fadt(ByteBuilder& out, std::uint32_t facs, std::uint32_t dsdt,
   out.add8(0xF0);                // ACPI_DISABLE
   out.add8(0);                   // S4BIOS_REQ
   out.add8(0);
-  out.add<std::uint32_t>(0xB000);  // PM1a_EVT_BLK
+  out.add<std::uint32_t>(0x0600);  // PM1a_EVT_BLK
   out.add<std::uint32_t>(0);
-  out.add<std::uint32_t>(0xB004);  // PM1a_CNT_BLK
+  out.add<std::uint32_t>(0x0604);  // PM1a_CNT_BLK
   out.add<std::uint32_t>(0);
   out.add<std::uint32_t>(0);       // PM2_CNT_BLK
-  out.add<std::uint32_t>(0xB008);  // PM_TMR_BLK
+  out.add<std::uint32_t>(0x0608);  // PM_TMR_BLK
   out.add<std::uint32_t>(0xAFE0);  // GPE0_BLK
   out.add<std::uint32_t>(0);
   out.add8(4);  // PM1_EVT_LEN

@@ -52,8 +52,8 @@ struct DirectBoot {
 ///   11 level-triggered;
 ///     each function's interrupt line register = the IRQ of its PIRQ; base addresses (kernels assign what is
 ///     left at 0, but the text console wants VGA decoded and early consoles want no BAR at all);
-///   - PIIX4 PM: PMBASE 0x40 = 0xB001, PMREGMISC 0x80 bit 0, SCI on IRQ 9 (interrupt line register 9), SMBus
-///   base 0xB100;
+///   - PIIX4 PM: PMBASE 0x40 = 0x601, PMREGMISC 0x80 bit 0, SCI on IRQ 9 (interrupt line register 9), SMBus
+///   base 0x700;
 ///   - IDE: decode enable (IDETIM 0x40, 0x42 bit 15) and I/O decoding in the command register;
 ///   - local APIC of CPU 0: LINT0 ExtINT, LINT1 NMI; other CPUs wait for SIPI as after reset;
 ///   - VGA: a text mode, when the kernel is to write to it.

@@ -32,11 +32,11 @@ DefinitionBlock ("dsdt.aml", "DSDT", 1, "WHISTL", "WHISTPC", 1)
                 IO (Decode16, 0x0CF8, 0x0CF8, 0x01, 0x08)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
                     0x0000, 0x0000, 0x0CF7, 0x0000, 0x0CF8)
-                // The gap at 0xAFE0..0xB0FF belongs to power management.
+                // The gap below 0xB000 is where the general purpose events are.
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
                     0x0000, 0x0D00, 0xADFF, 0x0000, 0xA100)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
-                    0x0000, 0xB200, 0xFFFF, 0x0000, 0x4E00)
+                    0x0000, 0xB000, 0xFFFF, 0x0000, 0x5000)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,
                     0x00000000, 0x000A0000, 0x000BFFFF, 0x00000000, 0x00020000)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
@@ -210,8 +210,8 @@ DefinitionBlock ("dsdt.aml", "DSDT", 1, "WHISTL", "WHISTPC", 1)
                         IO (Decode16, 0x0092, 0x0092, 0x01, 0x01)
                         IO (Decode16, 0x00B2, 0x00B2, 0x01, 0x02)
                         IO (Decode16, 0xAFE0, 0xAFE0, 0x01, 0x04)
-                        IO (Decode16, 0xB000, 0xB000, 0x01, 0x40)
-                        IO (Decode16, 0xB100, 0xB100, 0x01, 0x10)
+                        IO (Decode16, 0x0600, 0x0600, 0x01, 0x40)
+                        IO (Decode16, 0x0700, 0x0700, 0x01, 0x10)
                     })
                 }
             }

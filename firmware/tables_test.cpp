@@ -156,9 +156,9 @@ TEST_CASE("acpi_fadt_has_the_shape_of_acpi_1_and_the_boards_ports", "[firmware]"
   CHECK(load_le<std::uint16_t>(&fadt[46]) == 9);
   CHECK(load_le<std::uint32_t>(&fadt[48]) == 0xB2);
   CHECK(fadt[52] == 0xF1);
-  CHECK(load_le<std::uint32_t>(&fadt[56]) == 0xB000);
-  CHECK(load_le<std::uint32_t>(&fadt[64]) == 0xB004);
-  CHECK(load_le<std::uint32_t>(&fadt[76]) == 0xB008);
+  CHECK(load_le<std::uint32_t>(&fadt[56]) == 0x0600);
+  CHECK(load_le<std::uint32_t>(&fadt[64]) == 0x0604);
+  CHECK(load_le<std::uint32_t>(&fadt[76]) == 0x0608);
   CHECK(load_le<std::uint32_t>(&fadt[80]) == 0xAFE0);
   CHECK(fadt[92] == 4);
   CHECK(fadt[108] == 0x32);

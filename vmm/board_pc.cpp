@@ -50,8 +50,8 @@ constexpr std::uint16_t kPortPciAddress = 0xCF8;
 constexpr std::uint16_t kPortReset = 0xCF9;
 constexpr std::uint16_t kPortPciData = 0xCFC;
 constexpr std::uint16_t kPortGpe = 0xAFE0;
-constexpr std::uint16_t kPmBase = 0xB000;
-constexpr std::uint16_t kSmbusBase = 0xB100;
+constexpr std::uint16_t kPmBase = 0x600;  // where SeaBIOS puts it too: the FADT says so
+constexpr std::uint16_t kSmbusBase = 0x700;
 
 // Memory slots.
 constexpr unsigned kSlotLowRam = 0;    // 0 to 640 KiB
@@ -111,7 +111,7 @@ MachineFacts facts_of(const BoardSetup& setup) {
   return facts;
 }
 
-/// The geometry a disk reports, or the one it is given: Piix3Ide has the same rule.
+/// The geometry a disk reports, or the one it is given: PiixIde has the same rule.
 Geometry geometry_of(const IdeDriveConfig& drive) {
   if (drive.geometry) {
     return {drive.geometry->cylinders, drive.geometry->heads, drive.geometry->sectors};
@@ -151,7 +151,8 @@ BoardPc::BoardPc(const BoardSetup& s)
       dma_(memory_),
       input_(keyboard_, mouse_),
       i8042_({isa_.isa_inputs(), kIrqKeyboard}, {isa_.isa_inputs(), kIrqMouse}, keyboard_, mouse_, port92_),
-      ide_(memory_, {isa_.isa_inputs(), kIrqIde[0]}, {isa_.isa_inputs(), kIrqIde[1]}, s.drives),
+      ide_(memory_, {isa_.isa_inputs(), kIrqIde[0]}, {isa_.isa_inputs(), kIrqIde[1]}, s.drives,
+           s.description->machine.ide == IdeChip::kPiix4 ? PiixIdeModel::kPiix4 : PiixIdeModel::kPiix3),
       pm_(*s.timers, *s.ports, {isa_.isa_inputs(), kIrqSci},
           [off = s.request_power_off](SleepState) { off(); }),
       fw_cfg_(memory_),
@@ -206,7 +207,7 @@ Result<void> BoardPc::wire(const BoardSetup& s) {
   };
   const std::array plugs = std::to_array<Plug>({{kHostBridgeSlot, 0, &host_bridge_, "i440FX"},
                                                 {kPiixSlot, kIsaFunction, &isa_, "PIIX3 ISA"},
-                                                {kPiixSlot, kIdeFunction, &ide_, "PIIX3 IDE"},
+                                                {kPiixSlot, kIdeFunction, &ide_, "PIIX IDE"},
                                                 {kPiixSlot, kPmFunction, &pm_, "PIIX4 PM"},
                                                 {kVgaSlot, 0, vga_.get(), "VGA"}});
   for (const Plug& plug : plugs) {
@@ -247,7 +248,7 @@ Result<void> BoardPc::map_ports(const BoardSetup& s) {
     rows.push_back({{.base = kPortSystemB, .length = 1, .max_width = 1}, &port61_, "port 61"});
     rows.push_back({{.base = kPortElcr, .length = 2, .max_width = 1}, &isa_.elcr(), "ELCR"});
   }
-  for (unsigned channel = 0; channel < Piix3Ide::kChannels; ++channel) {
+  for (unsigned channel = 0; channel < PiixIde::kChannels; ++channel) {
     // The data register takes up to 32 bits; a wide access that starts at a byte register is split.
     rows.push_back({{.base = kPortIdeCommand[channel], .length = 1, .max_width = 4}, &ide_.command_block(channel), "IDE data"});
     rows.push_back({{.base = kPortIdeCommand[channel] + 1U, .length = 7, .max_width = 1, .offset = 1},
@@ -353,6 +354,12 @@ void BoardPc::reset() {
 }
 
 void BoardPc::set_up_without_firmware() {
+  // RAM in place of ROM from 0xC0000 to 0xFFFFF: the tables lie there (82441FX, 3.2.18).
+  constexpr unsigned kPam0 = 0x59;
+  pci_.config_write(kHostBridgeSlot, 0, kPam0, 1, 0x30);
+  for (unsigned pam = 1; pam <= 6; ++pam) {
+    pci_.config_write(kHostBridgeSlot, 0, kPam0 + pam, 1, 0x33);
+  }
   // PIRQ A to D as SeaBIOS routes them, and each function's interrupt line to match.
   constexpr std::array<std::uint8_t, 4> kPirqIrq = {10, 10, 11, 11};
   constexpr unsigned kPirqRoute = 0x60;
@@ -370,7 +377,7 @@ void BoardPc::set_up_without_firmware() {
   pci_.config_write(kPiixSlot, kIdeFunction, 0x40, 4, 0x80008000);
   pci_.config_write(kPiixSlot, kIdeFunction, kPciBar0 + 16, 4, 0xC000);
   pci_.config_write(kPiixSlot, kIdeFunction, kPciCommand, 2, kPciCommandIo | kPciCommandMaster);
-  pci_.config_write(kVgaSlot, 0, kPciBar0, 4, 0xFD000000);
+  pci_.config_write(kVgaSlot, 0, kPciBar0, 4, 0xE0000000);  // aligned for any size up to 256 MiB
   pci_.config_write(kVgaSlot, 0, kPciBar0 + 8, 4, 0xFEBF0000);
   pci_.config_write(kVgaSlot, 0, kPciCommand, 2, kPciCommandIo | kPciCommandMemory);
 }

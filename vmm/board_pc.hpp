@@ -10,7 +10,7 @@
 #include "devices/chipset/piix4_pm.hpp"
 #include "devices/core/bus.hpp"
 #include "devices/core/guest_memory.hpp"
-#include "devices/ide/piix3_ide.hpp"
+#include "devices/ide/piix_ide.hpp"
 #include "devices/input/i8042.hpp"
 #include "devices/input/ps2_input.hpp"
 #include "devices/input/ps2_keyboard.hpp"
@@ -46,7 +46,7 @@ struct BoardSetup {
   IrqSink* gsis = nullptr;  ///< inputs 0 to 23
   bool kernel_interrupt_controllers = false;  ///< KVM answers at the PIC, PIT and ELCR ports, and at port 0x61
   std::int64_t start_seconds = 0;             ///< what the RTC shows at first
-  Piix3Ide::Drives drives;
+  PiixIde::Drives drives;
   std::vector<CharBackend*> serial;     ///< COM1, COM2; null: nothing connected
   CharBackend* debug_console = nullptr;  ///< null: no port 0x402
   // What the guest may ask of the machine; called under the lock from within the guest's access.
@@ -70,7 +70,7 @@ class BoardPc {
   [[nodiscard]] StdVga* vga() { return vga_.get(); }
   [[nodiscard]] Ps2Input& input() { return input_; }
   [[nodiscard]] Piix4Pm& power() { return pm_; }
-  [[nodiscard]] Piix3Ide& ide() { return ide_; }
+  [[nodiscard]] PiixIde& ide() { return ide_; }
   [[nodiscard]] Uart16550a* serial(unsigned index) { return index < serial_.size() ? serial_[index].get() : nullptr; }
 
   /// What a BIOS would have set up, for a kernel started without one.
@@ -105,7 +105,7 @@ class BoardPc {
   Ps2Mouse mouse_;
   Ps2Input input_;
   I8042 i8042_;
-  Piix3Ide ide_;
+  PiixIde ide_;
   Piix4Pm pm_;
   FwCfg fw_cfg_;
   std::unique_ptr<StdVga> vga_;

@@ -119,7 +119,7 @@ class HostedPc {
   std::unique_ptr<Ring> ring_;
   SpaceWaiters space_;
   std::vector<std::unique_ptr<BlockDevice>> drives_;
-  Piix3Ide::Drives ide_drives_;
+  PiixIde::Drives ide_drives_;
   std::vector<std::uint8_t> kernel_, initrd_;
   std::string vnc_password_;
   Bus ports_{"I/O ports"};

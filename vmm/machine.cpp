@@ -15,7 +15,7 @@
 namespace whistler {
 namespace {
 
-constexpr Nanoseconds kGraceTime = 10 * kNanosecondsPerSecond;
+constexpr Nanoseconds kGraceTime = 30 * kNanosecondsPerSecond;
 constexpr Nanoseconds kSpaceRetry = kNanosecondsPerSecond;
 
 Nanoseconds host_now() {
@@ -43,14 +43,10 @@ class Machine::Exits final : public ExitHandler {
   Exits(Bus& ports, Bus& memory) : ports_(ports), memory_(memory) {}
 
   void port_read(std::uint16_t port, unsigned width, std::span<std::uint8_t> data) override {
-    for (; data.size() >= width; data = data.subspan(width)) {
-      store_little(data.first(width), ports_.read(port, width));
-    }
+    ports_.read_many(port, width, data);
   }
   void port_write(std::uint16_t port, unsigned width, std::span<const std::uint8_t> data) override {
-    for (; data.size() >= width; data = data.subspan(width)) {
-      ports_.write(port, width, load_little(data.first(width)));
-    }
+    ports_.write_many(port, width, data);
   }
   void memory_read(std::uint64_t address, std::span<std::uint8_t> data) override {
     store_little(data, memory_.read(address, static_cast<unsigned>(data.size())));

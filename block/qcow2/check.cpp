@@ -103,7 +103,13 @@ Task<Result<CheckReport>> Checker::run() {
       co_return std::unexpected(loaded.error());
     }
   }
-  auto done = co_await count_tables();
+  auto done = co_await image_.refcounts_->release_tail();
+  if (done) {
+    done = co_await image_.flush();  // the check reads what is on disk
+  }
+  if (done) {
+    done = co_await count_tables();
+  }
   if (done) {
     done = co_await count_l1(image_.header_.l1_table_offset, image_.l1_, true);
   }

@@ -69,25 +69,39 @@ Task<Result<void>> write(BlockDevice& file, std::uint64_t offset, std::vector<st
 
 }  // namespace
 
-Task<Result<void>> create(BlockDevice& file, CreateOptions options) {
-  auto header = make_header(options);
+Result<void> check_options(const CreateOptions& options) {
+  const auto header = make_header(options);
   if (!header) {
-    co_return std::unexpected(header.error().within(file.name()));
+    return std::unexpected(header.error());
   }
   const auto geometry = header->geometry();
   if (options.size > kMaxHostOffset || geometry.l1_entries_for(header->size) * 8 > kMaxL1Bytes) {
-    co_return fail(
+    return fail(
         ErrorCode::kInvalid,
-        fmt::format("{}: a disk of {} bytes is too large for clusters of {} bytes; the largest is {} bytes",
-                    file.name(), header->size, geometry.cluster_size(),
-                    kMaxL1Bytes / 8 * geometry.l2_coverage()));
+        fmt::format("a disk of {} bytes is too large for clusters of {} bytes; the largest is {} bytes",
+                    options.size, geometry.cluster_size(), kMaxL1Bytes / 8 * geometry.l2_coverage()));
   }
+  return {};
+}
+
+Task<Result<void>> create(BlockDevice& file, CreateOptions options) {
+  if (auto ok = check_options(options); !ok) {
+    co_return std::unexpected(ok.error().within(file.name()));
+  }
+  auto header = make_header(options);
+  const auto geometry = header->geometry();
   const auto layout = plan_layout(geometry, header->size);
   header->refcount_table_offset = geometry.cluster_size();
   header->refcount_table_clusters = static_cast<std::uint32_t>(layout.table_clusters);
   header->l1_size = static_cast<std::uint32_t>(layout.l1_entries);
   header->l1_table_offset = layout.l1_first() << geometry.cluster_bits;
   auto first = encode_header(*header);
+  if (!first) {  // the names of features are a courtesy: in a small cluster the backing file's name comes
+                 // first
+    std::erase_if(header->extensions,
+                  [](const Extension& extension) { return extension.type == kFeatureNamesExtension; });
+    first = encode_header(*header);
+  }
   if (!first) {
     co_return std::unexpected(first.error().within(file.name()));
   }

@@ -49,6 +49,9 @@ struct Layout {
   }
 }
 
+/// kInvalid, saying why, for options that do not go together or a disk too large for them.
+[[nodiscard]] Result<void> check_options(const CreateOptions& options);
+
 /// Writes an empty image into `file`, which must be empty. kInvalid, saying why, for options that do not go
 /// together.
 [[nodiscard]] Task<Result<void>> create(BlockDevice& file, CreateOptions options);

@@ -83,7 +83,7 @@ Task<Result<void>> Image::load_l1() {
 }
 
 Task<Result<void>> Image::prepare() {
-  if (geometry_.external_data && !data_file_) {
+  if (geometry_.external_data && !data_file_ && !options_.for_repair) {
     co_return fail(ErrorCode::kInvalid,
                    fmt::format("{}: the image keeps its data in another file, which was not opened", name()));
   }
@@ -149,7 +149,10 @@ Task<void> Image::mark_corrupt() {
 }
 
 Task<Result<void>> Image::close() {
-  auto result = co_await flush();
+  auto result = co_await refcounts_->release_tail();
+  if (result) {
+    result = co_await flush();
+  }
   if (result && refcounts_->cache().has_dirty()) {  // the counts of clusters that flush has freed
     result = co_await flush();
   }

@@ -64,6 +64,12 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> close() override;
 
+  /// Writes one cluster compressed (`offset` at its start; all of it, or up to the end of the disk), or as it is if that would not make it
+  /// smaller. For converting; what a guest writes is not compressed.
+  [[nodiscard]] Task<Result<void>> write_compressed(std::uint64_t offset, IoVec from);
+  /// The same for data that was compressed elsewhere, in threads, by compress_cluster() of a whole cluster.
+  [[nodiscard]] Task<Result<void>> write_packed(std::uint64_t offset, std::span<const std::uint8_t> packed);
+
   [[nodiscard]] const CacheStatistics& l2_statistics() const { return l2_cache_->statistics(); }
 
  private:

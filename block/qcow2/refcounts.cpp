@@ -200,6 +200,65 @@ Task<Result<ClusterRun>> Refcounts::allocate_row(std::uint64_t count) {
   co_return run;
 }
 
+Task<Result<std::uint64_t>> Refcounts::allocate_bytes(std::uint64_t bytes) {
+  const auto guard = co_await tail_mutex_.lock();
+  const auto cluster_size = geometry_.cluster_size();
+  const auto room = tail_ == 0 ? 0 : cluster_size - geometry_.in_cluster(tail_);
+  const auto tail_cluster = tail_ >> geometry_.cluster_bits;
+  bool can_share = room != 0;
+  if (can_share) {
+    auto uses = co_await get(tail_cluster);
+    if (!uses) {
+      co_return std::unexpected(uses.error());
+    }
+    can_share = *uses < geometry_.max_refcount();
+  }
+  std::uint64_t place = tail_;
+  if (can_share && room >= bytes) {
+    auto counted = co_await adjust(tail_cluster, 1, 1);
+    if (!counted) {
+      co_return std::unexpected(counted.error());
+    }
+  } else {
+    auto run = co_await allocate(1);
+    if (!run) {
+      co_return std::unexpected(run.error());
+    }
+    // Where the new cluster follows, the data begins in the old one; the count held for filling that becomes
+    // the data's own.
+    if (!can_share || run->first != tail_cluster + 1) {
+      place = run->first << geometry_.cluster_bits;
+      auto released = co_await release_tail();
+      static_cast<void>(released);  // a leak at worst
+    }
+    tail_ = 0;
+    if (geometry_.max_refcount() > 1 && geometry_.in_cluster(place + bytes) != 0) {
+      auto held = co_await adjust(run->first, 1, 1);
+      if (!held) {
+        co_return std::unexpected(held.error());
+      }
+      tail_ = place + bytes;
+    }
+    co_return place;
+  }
+  tail_ = place + bytes;
+  if (geometry_.in_cluster(tail_) == 0) {
+    tail_ = place;  // full: its cluster is found from an offset within
+    auto released = co_await release_tail();
+    static_cast<void>(released);
+  }
+  co_return place;
+}
+
+Task<Result<void>> Refcounts::release_tail() {
+  if (tail_ == 0) {
+    co_return Result<void>{};
+  }
+  const auto cluster = std::exchange(tail_, 0) >> geometry_.cluster_bits;
+  auto released = co_await adjust(cluster, 1, -1);
+  co_return released;
+}
+
 Task<Result<std::uint64_t>> Refcounts::get(std::uint64_t cluster) {
   const auto block = cluster >> geometry_.refcount_block_bits();
   if (block >= table_.size() || table_[block] == 0) {

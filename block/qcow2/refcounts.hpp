@@ -39,6 +39,11 @@ class Refcounts {
   [[nodiscard]] Task<Result<ClusterRun>> allocate(std::uint64_t wanted);
   /// Takes exactly `count` neighbouring clusters: for tables.
   [[nodiscard]] Task<Result<ClusterRun>> allocate_row(std::uint64_t count);
+  /// Takes room for a compressed cluster of `bytes` bytes, at most a cluster, packed behind the last one
+  /// where it fits. Every cluster it touches is counted once for it. Gives the file offset.
+  [[nodiscard]] Task<Result<std::uint64_t>> allocate_bytes(std::uint64_t bytes);
+  /// Lets go of the cluster that allocate_bytes() still fills: before closing or checking.
+  [[nodiscard]] Task<Result<void>> release_tail();
   /// Adds `delta` to the counts of [first, first + count). An error (kCorrupt: below zero; kUnsupported:
   /// above what the width holds) leaves those before the offending one changed.
   [[nodiscard]] Task<Result<void>> adjust(std::uint64_t first, std::uint64_t count, std::int64_t delta);
@@ -77,7 +82,11 @@ class Refcounts {
   Header& header_;
   Geometry geometry_;
   SliceCache cache_;
-  AsyncMutex mutex_;  ///< one allocation at a time
+  AsyncMutex mutex_;       ///< one allocation at a time
+  AsyncMutex tail_mutex_;  ///< one allocation of bytes at a time
+  /// Where the next compressed cluster may begin; 0 if nowhere. Its cluster is counted once for that, so that
+  /// it cannot be freed and handed out while it is being filled.
+  std::uint64_t tail_ = 0;
   std::vector<std::uint64_t> table_;
   std::unordered_set<std::uint64_t> metadata_;
   std::uint64_t hint_ = 0;  ///< no free cluster lies below

@@ -13,6 +13,7 @@ namespace whistler::test {
 namespace {
 constexpr Event kNever = std::numeric_limits<Event>::max();
 constexpr std::size_t kSector = 512;
+constexpr std::uint64_t kLargestFile = 256 * 1024 * 1024;
 }  // namespace
 
 Task<Result<void>> SimulatedDisk::readv(std::uint64_t offset, IoVec to) {
@@ -30,6 +31,9 @@ void SimulatedDisk::apply(Bytes& content, std::uint64_t offset, const Bytes& byt
 }
 
 Task<Result<void>> SimulatedDisk::writev(std::uint64_t offset, IoVec from, WriteFlags) {
+  if (offset > kLargestFile || iovec_bytes(from) > kLargestFile - offset) {
+    co_return fail_errno(EFBIG, fmt::format("simulated: cannot write at offset {}", offset));
+  }
   const auto index = writes_.size();
   LoggedWrite entry{
       .offset = offset, .bytes = Bytes(iovec_bytes(from)), .begun = scheduler_.next_event(), .ended = kNever};

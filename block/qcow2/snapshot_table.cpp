@@ -95,7 +95,9 @@ std::vector<std::uint8_t> encode_snapshot_table(const std::vector<Snapshot>& sna
         sizeof disk + kKnownExtra + snapshot.unknown_extra.size() + snapshot.id.size() + snapshot.name.size();
     out.resize(at + static_cast<std::size_t>(align_up(length, 8)));
     const auto append = [&](const void* data, std::size_t bytes) {
-      std::memcpy(&out[at], data, bytes);
+      if (bytes != 0) {
+        std::memcpy(&out[at], data, bytes);
+      }
       at += bytes;
     };
     append(&disk, sizeof disk);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,21 +21,28 @@ struct BusRange {
 };
 
 /// Used under the machine lock; the KVM exit path and qtest call the same read() and write().
-/// An access that starts in a range and is no wider than its max_width goes to it whole, even where it reaches past the
-/// range's end (a 32-bit access to the one-byte IDE data port). Unclaimed bytes read as all ones, and are counted.
+/// An access that starts in a range and is no wider than its max_width goes to it whole, even where it
+/// reaches past the range's end (a 32-bit access to the one-byte IDE data port). Unclaimed bytes read as all
+/// ones, and are counted.
 class Bus {
  public:
   explicit Bus(std::string name) : name_(std::move(name)) {}
   Bus(const Bus&) = delete;
   Bus& operator=(const Bus&) = delete;
 
-  /// Maps `range` to `handler`, which must outlive the mapping. Overlap with another range is kExists, naming both.
+  /// Maps `range` to `handler`, which must outlive the mapping. Overlap with another range is kExists, naming
+  /// both.
   [[nodiscard]] Result<void> map(const BusRange& range, IoHandler& handler, std::string_view owner);
   /// Removes every range of `handler`.
   void unmap(const IoHandler& handler);
 
   [[nodiscard]] std::uint64_t read(std::uint64_t address, unsigned width);
   void write(std::uint64_t address, unsigned width, std::uint64_t value);
+
+  /// A run of accesses to one address (see IoHandler::read_many), with the same effects as single ones; the
+  /// range is looked up once where it takes them whole. `width` is 1, 2 or 4; `data`'s size a multiple of it.
+  void read_many(std::uint64_t address, unsigned width, std::span<std::uint8_t> data);
+  void write_many(std::uint64_t address, unsigned width, std::span<const std::uint8_t> data);
 
   /// What one range has been asked so far, for statistics.
   struct Usage {
@@ -53,6 +61,8 @@ class Bus {
     std::uint64_t writes = 0;
   };
   [[nodiscard]] Mapping* find(std::uint64_t address);
+  /// The mapping at `address` if it takes accesses of `width` whole.
+  [[nodiscard]] Mapping* find_whole(std::uint64_t address, unsigned width);
 
   std::string name_;
   std::vector<Mapping> mappings_;  // sorted by base

@@ -15,7 +15,7 @@ class Device {
  public:
   virtual ~Device() = default;
 
-  /// Unique in a machine and stable over versions: it names the saved state ("piix3-ide", "serial0").
+  /// Unique in a machine and stable over versions: it names the saved state ("piix-ide", "serial0").
   [[nodiscard]] virtual std::string_view id() const = 0;
 
   /// The state after power-on reset, as a fresh object has it; interrupt lines and timers included.

@@ -77,6 +77,24 @@ void IdeChannel::CommandBlock::write(std::uint64_t offset, unsigned width, std::
   }
 }
 
+void IdeChannel::CommandBlock::read_many(std::uint64_t offset, unsigned width, std::span<std::uint8_t> data) {
+  // Nothing that happens to the data register selects the other drive.
+  if (IdeDrive* const selected = channel.drive(channel.selected_); offset == 0 && selected != nullptr) {
+    selected->read_data_many(width, data);
+  } else {
+    IoHandler::read_many(offset, width, data);
+  }
+}
+
+void IdeChannel::CommandBlock::write_many(std::uint64_t offset, unsigned width,
+                                          std::span<const std::uint8_t> data) {
+  if (IdeDrive* const selected = channel.drive(channel.selected_); offset == 0 && selected != nullptr) {
+    selected->write_data_many(width, data);
+  } else {
+    IoHandler::write_many(offset, width, data);
+  }
+}
+
 std::uint64_t IdeChannel::ControlBlock::read(std::uint64_t, unsigned) { return channel.status(); }
 
 void IdeChannel::ControlBlock::write(std::uint64_t, unsigned, std::uint64_t value) {

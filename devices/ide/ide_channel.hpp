@@ -73,6 +73,8 @@ class IdeChannel final : private IdeHost {
     explicit CommandBlock(IdeChannel& owner) : channel(owner) {}
     [[nodiscard]] std::uint64_t read(std::uint64_t offset, unsigned width) override;
     void write(std::uint64_t offset, unsigned width, std::uint64_t value) override;
+    void read_many(std::uint64_t offset, unsigned width, std::span<std::uint8_t> data) override;
+    void write_many(std::uint64_t offset, unsigned width, std::span<const std::uint8_t> data) override;
     IdeChannel& channel;
   };
   struct ControlBlock final : IoHandler {

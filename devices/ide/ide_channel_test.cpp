@@ -2,6 +2,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <random>
+
 #include "devices/ide/ide_test_rig.hpp"
 
 using namespace whistler;
@@ -130,4 +132,58 @@ TEST_CASE("packet_device_is_reset_in_flight", "[ide]") {
   p.disc.release();
   REQUIRE(p.rig.in(Rig::kStatus) == 0x00);
   REQUIRE(p.rig.in(Rig::kMid) == 0x14);
+}
+
+TEST_CASE("run_of_data_accesses_equals_single_ones", "[ide]") {
+  // Runs of all lengths, over the ends of DRQ blocks and of the command, and outside of any.
+  std::mt19937 random(5);
+  for (const unsigned width : {1U, 2U, 4U}) {
+    PairRig single;
+    PairRig many;
+    number_sectors(single.disk.inner.bytes());
+    number_sectors(many.disk.inner.bytes());
+    for (int round = 0; round < 60; ++round) {
+      static constexpr std::array<unsigned, 6> kCommands{0x20, 0x30, 0xC4, 0xC5, 0xEC, 0xE7};
+      const unsigned command = kCommands[random() % kCommands.size()];
+      const auto lba = random() % 1000;
+      const auto count = random() % 20 + 1;
+      for (PairRig* p : {&single, &many}) {
+        p->rig.out(Rig::kCount, 4);
+        p->rig.out(Rig::kCommand, 0xC6);  // 4 sectors a block
+        p->rig.address(lba, static_cast<unsigned>(count));
+        p->rig.out(Rig::kCommand, command);
+      }
+      for (int burst = 0; burst < 12; ++burst) {
+        std::vector<std::uint8_t> bytes(random() % 1500 * width);
+        for (auto& byte : bytes) {
+          byte = static_cast<std::uint8_t>(random());
+        }
+        if (random() % 8 == 0) {
+          single.rig.control(4), single.rig.control(0);
+          many.rig.control(4), many.rig.control(0);
+        }
+        auto& one = single.rig.ide.command_block(0);
+        auto& run = many.rig.ide.command_block(0);
+        std::vector<std::uint8_t> got(bytes.size());
+        std::vector<std::uint8_t> wanted(bytes.size());
+        for (std::size_t at = 0; at < bytes.size(); at += width) {
+          one.write(0, width, load_little(&bytes[at], width));
+        }
+        run.write_many(0, width, bytes);
+        REQUIRE(many.rig.saved() == single.rig.saved());
+        for (std::size_t at = 0; at < bytes.size(); at += width) {
+          store_little(&wanted[at], width, one.read(0, width));
+        }
+        run.read_many(0, width, got);
+        REQUIRE(got == wanted);
+        REQUIRE(many.rig.saved() == single.rig.saved());
+        REQUIRE(many.rig.irq() == single.rig.irq());
+      }
+      for (PairRig* p : {&single, &many}) {
+        p->rig.control(4);
+        p->rig.control(0);
+      }
+    }
+    REQUIRE(many.disk.inner.bytes() == single.disk.inner.bytes());
+  }
 }

@@ -74,6 +74,44 @@ void IdeDrive::write_data(unsigned width, std::uint32_t value) {
   }
 }
 
+std::size_t IdeDrive::short_of_end(IdeTransfer::Phase phase, unsigned width, std::size_t wanted) const {
+  const std::size_t left = transfer_.end - transfer_.position;
+  if (transfer_.phase != phase || left <= width) {
+    return 0;
+  }
+  return std::min(wanted, left - 1) / width * width;
+}
+
+void IdeDrive::read_data_many(unsigned width, std::span<std::uint8_t> to) {
+  while (to.size() >= width) {
+    const std::size_t bulk = short_of_end(IdeTransfer::Phase::kPioIn, width, to.size());
+    if (bulk != 0) {
+      std::memcpy(to.data(), &transfer_.buffer[transfer_.position], bulk);
+      transfer_.position += static_cast<std::uint32_t>(bulk);
+      to = to.subspan(bulk);
+    }
+    if (to.size() >= width) {
+      store_little(to.data(), width, read_data(width));  // ends the block, or there is none
+      to = to.subspan(width);
+    }
+  }
+}
+
+void IdeDrive::write_data_many(unsigned width, std::span<const std::uint8_t> from) {
+  while (from.size() >= width) {
+    const std::size_t bulk = short_of_end(IdeTransfer::Phase::kPioOut, width, from.size());
+    if (bulk != 0) {
+      std::memcpy(&transfer_.buffer[transfer_.position], from.data(), bulk);
+      transfer_.position += static_cast<std::uint32_t>(bulk);
+      from = from.subspan(bulk);
+    }
+    if (from.size() >= width) {
+      write_data(width, static_cast<std::uint32_t>(load_little(from.data(), width)));
+      from = from.subspan(width);
+    }
+  }
+}
+
 void IdeDrive::bus_master_started() {
   if (transfer_.phase == IdeTransfer::Phase::kDmaWait) {
     dma_go();

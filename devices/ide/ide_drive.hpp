@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/async.hpp"
@@ -115,6 +116,9 @@ class IdeDrive {
   /// The data register; `width` 1, 2 or 4 bytes. Outside of a transfer reads give 0 and writes are lost.
   [[nodiscard]] std::uint32_t read_data(unsigned width);
   void write_data(unsigned width, std::uint32_t value);
+  /// A run of such accesses, with the same effects; the size is a multiple of `width`.
+  void read_data_many(unsigned width, std::span<std::uint8_t> to);
+  void write_data_many(unsigned width, std::span<const std::uint8_t> from);
 
   /// The guest started the bus master: goes on if a transfer waits for that.
   void bus_master_started();
@@ -178,6 +182,8 @@ class IdeDrive {
 
  private:
   void io_ended();
+  /// How many of `wanted` bytes are whole accesses that do not reach the end of the DRQ block.
+  [[nodiscard]] std::size_t short_of_end(IdeTransfer::Phase phase, unsigned width, std::size_t wanted) const;
 
   Gate gate_;
   std::uint64_t epoch_ = 0;

@@ -13,7 +13,7 @@
 #include "base/async.hpp"
 #include "base/bytes.hpp"
 #include "block/memory.hpp"
-#include "devices/ide/piix3_ide.hpp"
+#include "devices/ide/piix_ide.hpp"
 
 namespace whistler::ide_test {
 
@@ -136,7 +136,7 @@ struct Rig {
 
   explicit Rig(std::optional<IdeDriveConfig> master, std::optional<IdeDriveConfig> slave = {})
       : ide(memory_with(ram, memory), IrqLine(irqs, 14), IrqLine(irqs, 15),
-            Piix3Ide::Drives{{{master, slave}, {}}}) {
+            PiixIde::Drives{{{master, slave}, {}}}) {
     ide.config_write(kPciCommand, 2, kPciCommandIo | kPciCommandMaster);
   }
 
@@ -245,7 +245,7 @@ struct Rig {
   std::vector<std::uint8_t> ram = std::vector<std::uint8_t>(1 << 20);
   GuestMemory memory;
   IrqRecorder irqs;
-  Piix3Ide ide;
+  PiixIde ide;
 };
 
 inline constexpr std::uint64_t kDiskBytes = 1 << 20;

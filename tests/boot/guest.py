@@ -37,7 +37,9 @@ class Guest:
         self.work = work
         self.keep = keep
         self.serial_text = ""
+        self._seen = 0
         self._serial = None
+        self._serial_log = open(os.path.join(keep, "serial.txt"), "w", encoding="utf-8")  # as it comes, to be followed
         self._screen = None
         self._serial_path = os.path.join(work, "serial.sock")
         self.debug_path = os.path.join(work, "debug.log")
@@ -53,6 +55,7 @@ class Guest:
         with open(self._log_path, "wb") as log:
             self.process = subprocess.Popen([whistler, "run", path, *arguments], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT, cwd=work)
+        self._connect_serial()  # at once: what is sent while nobody listens is lost
 
     def __enter__(self):
         return self
@@ -67,8 +70,7 @@ class Guest:
         for channel in (self._serial, self._screen):
             if channel is not None:
                 channel.close()
-        with open(os.path.join(self.keep, "serial.txt"), "w", encoding="utf-8") as file:
-            file.write(self.serial_text)
+        self._serial_log.close()
         for path in (self._log_path, self.debug_path):
             if os.path.exists(path):
                 shutil.copy(path, self.keep)
@@ -113,32 +115,38 @@ class Guest:
                 return None
             connection.setblocking(False)
             return connection
-        if self._serial is None:
+        try:
             self._serial = self._until("the serial socket", 30, attempt)
+        except GuestError:
+            # A guest may be done, or its description refused, before anyone could listen: the end tells.
+            if self.process.poll() is None:
+                self.process.kill()
+                raise
 
     def _drain_serial(self):
-        self._connect_serial()
+        if self._serial is None:
+            return
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while True:
                 data = self._serial.recv(65536)
                 if not data:
                     break
-                self.serial_text += data.decode("utf-8", "replace")
+                text = data.decode("utf-8", "replace")
+                self.serial_text += text
+                self._serial_log.write(text)
+                self._serial_log.flush()
 
     def wait_serial(self, pattern, timeout):
         """Waits for the pattern in what has come over the serial line since the last wait that found something."""
-        start = getattr(self, "_seen", 0)
-
         def attempt():
             self._drain_serial()
-            return re.compile(pattern, re.S).search(self.serial_text, start)
+            return re.compile(pattern, re.S).search(self.serial_text, self._seen)
         found = self._until(f"{pattern!r} on the serial line", timeout, attempt)
         self._seen = found.end()
         return found
 
     def send_serial(self, text):
         """Types on the serial line, no faster than a 16-byte FIFO without flow control takes it."""
-        self._connect_serial()
         for at in range(0, len(text), 8):
             self._serial.sendall(text[at:at + 8].encode())
             time.sleep(0.05)
@@ -149,7 +157,7 @@ class Guest:
         found = self.wait_serial(r"\n(.*?)END-4242-(\d+)\r?\n", timeout)
         if found.group(2) != "0":
             raise GuestError(f"{command!r} ended with status {found.group(2)}: {found.group(1)[-400:]}")
-        return found.group(1).replace("\r", "")
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", found.group(1))
 
     # ---- screen and keyboard ----
 

@@ -25,10 +25,12 @@ KEEP = os.environ.get("WHISTLER_KEEP", os.path.join(tempfile.gettempdir(), "whis
 INSTALLER = "/usr/lib/debian-installer/images/12/{0}/text/debian-installer/{0}"
 
 
-def needs(place, seconds, guests=()):
-    """What a test needs: "any" or "real" KVM; how long it may take in the lab; guests that must be made before."""
+def needs(place, seconds, guests=(), short=False):
+    """What a test needs: "any" or "real" KVM; how long it may take in the lab; guests that must be made before. `short`:
+    it belongs to the selection of ./test, as all do that any KVM can run."""
     def mark(function):
         function.place, function.seconds, function.guests = place, seconds, guests
+        function.short = short or place == "any"
         return function
     return mark
 
@@ -149,7 +151,7 @@ class Installer(BootTest):
             machine.screen.wait_still(2, 30)
             machine.screenshot("second-dialog")
 
-    @needs("real", 900, ["installer-i386.iso"])
+    @needs("real", 900, ["installer-i386.iso"], short=True)
     def test_installer_i386_from_cd_reaches_dialogs_driven_by_keys(self):
         self.reach_dialogs("i386")
 
@@ -171,7 +173,7 @@ class DirectBoot(BootTest):
             machine.send_serial("reboot -f\n")
             machine.wait_end(0, 60)
 
-    @needs("real", 480)
+    @needs("real", 480, short=True)
     def test_bzimage_i386_without_firmware_gives_a_shell_on_the_serial_line(self):
         self.reach_shell("i386", "i686")
 

@@ -133,7 +133,7 @@ class Described(CliCase):
         for document in ({}, {"memory": "16 apples"}, {"memory": "16M", "mem": 1}, {"memory": "16M", "cpu": {"cores": 9}},
                          {"memory": "16M", "debug": {"console": "tcp"}}, {"memory": "16M", "uuid": "1"}, {"memory": "16M", "name": "x" * 65},
                          {"memory": "16M", "drives": [{}]}, {"memory": "16M", "drives": [{"file": "a"}]},
-                         {"memory": "16M", "network": [{}]}, {"memory": "16M", "serial": [{}]}):
+                         {"memory": "16M", "network": {}}, {"memory": "16M", "serial": [{}]}):
             with self.subTest(str(document)):
                 self.assertIsNotNone(self.complaint(document))
                 with self.assertRaises(jsonschema.ValidationError):

@@ -149,3 +149,16 @@ class IdeTest(DeviceTest):
         self.assertEqual(self.packet(b"\x28\0" + struct.pack(">I", 64) + b"\0\0\x01", 2048)[0] & 1, 1)
         sense = self.packet(b"\x03\0\0\0\x12", 18)[1]
         self.assertEqual((sense[2] & 0xF, sense[12]), (5, 0x21))
+
+
+class Piix4IdeTest(DeviceTest):
+    def options(self):
+        return {"ide": "piix4"}
+
+    def test_function_is_a_piix4s_with_ultra_dma_registers(self):
+        if self.machine.is_qemu:
+            self.skipTest("QEMU's pc has a PIIX3 only")
+        ide = qtest.PciDevice(self.machine, 1, 1)
+        self.assertEqual((ide.ids(), ide.readb(ide.REVISION)), ((0x8086, 0x7111), 1))
+        ide.writel(0x48, 0xFFFFFFFF)
+        self.assertEqual(ide.readl(0x48), 0x3333000F)

@@ -25,13 +25,18 @@ class QtestError(Exception):
     """The program refused a command, answered with nonsense, or went away."""
 
 
+def image_format(file):
+    return "qcow2" if str(file).endswith(".qcow2") else "raw"
+
+
 class Client:
     """The protocol over a connected socket."""
 
     def __init__(self, connection):
         connection.settimeout(TIMEOUT)
         self._socket = connection
-        self._stream = connection.makefile("rw", encoding="ascii", newline="\n")
+        # Not "rw": that forgets what has been read ahead, an interrupt's line, when something is written.
+        self._stream = connection.makefile("r", encoding="ascii", newline="\n")
         self.levels = {}  # interrupt line -> level, of the intercepted ones
         self.raised = {}  # interrupt line -> how often it went up
 
@@ -41,9 +46,15 @@ class Client:
 
     def command(self, *words):
         """Sends one command; the words of the answer after OK."""
-        line = " ".join(f"{word:#x}" if isinstance(word, int) else word for word in words)
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        return self.batch([words])[0]
+
+    def batch(self, commands):
+        """Sends commands (tuples of words) together, a few hundred at most; their answers' words after OK."""
+        lines = [" ".join(f"{word:#x}" if isinstance(word, int) else word for word in words) for words in commands]
+        self._socket.sendall("".join(line + "\n" for line in lines).encode("ascii"))
+        return [self._answer(line) for line in lines]
+
+    def _answer(self, line):
         while True:
             answer = self._stream.readline()
             if not answer:
@@ -147,11 +158,13 @@ class Client:
 class Machine(Client):
     """A program started for one test, and the connection to it. Use as a context manager."""
 
-    def __init__(self, program, memory_mib=64, disks=(), cdrom=None):
-        """`disks`: raw image files for the IDE units 0:0, 0:1; `cdrom`: an ISO image at 1:0."""
+    def __init__(self, program, memory_mib=64, disks=(), cdrom=None, ide="piix3"):
+        """`disks`: images for the IDE units 0:0, 0:1, qcow2 if they are named so, else raw; `cdrom`: an ISO image at
+        1:0; `ide`: the IDE function's chip, "piix4" on Whistler only."""
         self.program = str(program)
         self.is_qemu = Path(program).name.startswith("qemu")
         self.exact_clock = True
+        self._ide = ide
         self.directory = Path(tempfile.mkdtemp(prefix="qtest-"))
         self._qmp = None
         path = self.directory / "qtest.sock"
@@ -192,7 +205,7 @@ class Machine(Client):
             arguments += ["-accel", "tcg", "-S", "-bios", str(firmware), "-qmp",
                           f"unix:{self.directory}/qmp.sock,server=on,wait=off"]
         for index, disk in enumerate(disks):
-            arguments += ["-drive", f"if=ide,index={index},format=raw,media=disk,file={disk}"]
+            arguments += ["-drive", f"if=ide,index={index},format={image_format(disk)},media=disk,file={disk}"]
         if cdrom:
             arguments += ["-drive", f"if=ide,index=2,format=raw,media=cdrom,file={cdrom}"]
         return arguments
@@ -200,12 +213,13 @@ class Machine(Client):
     def _whistler(self, path, memory_mib, disks, cdrom):
         def drive(name, bus, unit, media, file):
             return {"id": name, "interface": "ide", "bus": bus, "unit": unit, "media": media, "file": str(file),
-                    "format": "raw"}
+                    "format": image_format(file)}
 
         drives = [drive(f"hd{index}", 0, index, "disk", disk) for index, disk in enumerate(disks)]
         if cdrom:
             drives.append(drive("cd0", 1, 0, "cdrom", cdrom))
-        description = {"name": "qtest", "memory": f"{memory_mib}M", "clock": {"base": "utc"}, "drives": drives,
+        description = {"name": "qtest", "memory": f"{memory_mib}M", "clock": {"base": "utc"},
+                       **({"machine": {"ide": self._ide}} if self._ide != "piix3" else {}), "drives": drives,
                        "display": {"vga": "std", "vram": "16M"}, "serial": 2 * [{"backend": "none"}]}
         file = self.directory / "machine.json"
         file.write_text(json.dumps(description, indent=2))
@@ -231,6 +245,12 @@ class Machine(Client):
         self._log.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         return status
+
+    def wait_ended(self):
+        """Once the program has ended: its exit status, and what it said."""
+        status = self.process.wait(TIMEOUT)
+        self._log.seek(0)
+        return status, self._log.read()
 
     def clock_step(self, nanoseconds=None):
         if self.exact_clock:
@@ -351,9 +371,16 @@ class IdeChannel:
 
     def command(self, command, unit=0, lba=0, count=0, feature=0):
         """Writes the task file for a 28-bit command and starts it."""
-        self.select(unit, lba)
-        for offset, value in ((1, feature), (2, count), (3, lba), (4, lba >> 8), (5, lba >> 16), (7, command)):
-            self.machine.outb(self.base + offset, value & 0xFF)
+        self._write_registers((6, 0xE0 | unit << 4 | lba >> 24 & 0x0F), (1, feature), (2, count), (3, lba),
+                              (4, lba >> 8), (5, lba >> 16), (7, command))
+
+    def command_ext(self, command, unit=0, lba=0, count=0):
+        """The same for a 48-bit command."""
+        self._write_registers((6, 0x40 | unit << 4), (2, count >> 8), (3, lba >> 24), (4, lba >> 32), (5, lba >> 40),
+                              (2, count), (3, lba), (4, lba >> 8), (5, lba >> 16), (7, command))
+
+    def _write_registers(self, *writes):
+        self.machine.batch([("outb", self.base + offset, value & 0xFF) for offset, value in writes])
 
     def wait_idle(self):
         """Until BSY is clear; the status, which acknowledges the interrupt."""
@@ -361,11 +388,16 @@ class IdeChannel:
         return self.status()
 
     def read_words(self, words):
-        return struct.pack(f"<{words}H", *(self.machine.inw(self.base) for _ in range(words)))
+        data = b""
+        while len(data) < 2 * words:
+            answers = self.machine.batch([("inw", self.base)] * min(256, words - len(data) // 2))
+            data += struct.pack(f"<{len(answers)}H", *(int(answer[0], 0) for answer in answers))
+        return data
 
     def write_words(self, data):
-        for (word,) in struct.iter_unpack("<H", data):
-            self.machine.outw(self.base, word)
+        words = [("outw", self.base, word) for (word,) in struct.iter_unpack("<H", data)]
+        for start in range(0, len(words), 256):
+            self.machine.batch(words[start:start + 256])
 
     def read_sector_pio(self, lba, unit=0):
         self.command(0x20, unit, lba, 1)
@@ -378,15 +410,15 @@ class IdeChannel:
         self.write_words(data)
         self.wait_idle()
 
-    def dma(self, command, regions, to_memory, unit=0, lba=0, count=1, table=0x1000):
-        """One DMA command over `regions` [(address, length)]; (drive status, bus master status)."""
+    def dma(self, command, regions, to_memory, unit=0, lba=0, count=1, table=0x1000, ext=False):
+        """One DMA command over `regions` [(address, length)]; (drive status, bus master status). `ext`: 48-bit."""
         entries = b"".join(struct.pack("<II", address, length & 0xFFFF | (i == len(regions) - 1) << 31)
                            for i, (address, length) in enumerate(regions))
         self.machine.write(table, entries)
         self.machine.outb(self.bus_master, 0)
         self.machine.outb(self.bus_master + 2, 6)
         self.machine.outl(self.bus_master + 4, table)
-        self.command(command, unit, lba, count)
+        (self.command_ext if ext else self.command)(command, unit, lba, count)
         direction = 8 if to_memory else 0
         self.machine.outb(self.bus_master, direction)
         self.machine.outb(self.bus_master, direction | 1)

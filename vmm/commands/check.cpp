@@ -78,6 +78,9 @@ int check(const CheckOptions& options) {
     report(description.error().message);
     return kExitUsage;
   }
+  for (const auto& line : description->left_out) {
+    report("warning: " + line);
+  }
   if (auto possible = try_build(*description); !possible) {
     report(possible.error().message);
     return kExitUsage;

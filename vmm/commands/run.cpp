@@ -63,6 +63,9 @@ int run(const RunOptions& options) {
     report(description.error().message);
     return kExitUsage;
   }
+  for (const auto& line : description->left_out) {
+    report("warning: " + line);
+  }
   // Taken by signalfd on the main thread; every thread inherits the mask.
   sigset_t mask;
   sigemptyset(&mask);
@@ -93,7 +96,8 @@ void add_run_command(CLI::App& app, int& status) {
       ->type_name("PATH=VALUE")
       ->allow_extra_args(false);
   command->add_option("--timeout", options->timeout, "Stop after this many seconds, with status 124")
-      ->type_name("SECONDS");
+      ->type_name("SECONDS")
+      ->check([](const std::string& text) { return text.empty() ? "must be a number of seconds" : ""; });
   command->add_option("--accel", options->accel, "kvm, or qtest: no CPUs, driven by a qtest client")
       ->check(CLI::IsMember({"kvm", "qtest"}));
   command
@@ -106,7 +110,7 @@ void add_run_command(CLI::App& app, int& status) {
       "guest crashed;\n"
       "124 time limit; 128+N stopped by signal N before the guest powered off; a write of v to the debug "
       "exit port gives (v << 1) | 1.\n"
-      "SIGTERM and Ctrl-C press the power button, and stop the machine after 10 seconds or at once when "
+      "SIGTERM and Ctrl-C press the power button, and stop the machine after 30 seconds or at once when "
       "repeated.\n"
       "With a serial port on stdio, Ctrl-A x ends the program.\n\n"
       "Example: whistler run configs/demo.json --timeout 60");

@@ -14,12 +14,13 @@
 namespace whistler {
 namespace {
 
-constexpr std::uint64_t kLargestFile = 1 * kMiB;
+constexpr std::uint64_t kLargestFile = 64 * kKiB;  // the parser's time grows with the square
 constexpr std::size_t kDeepestNesting = 16;
 constexpr std::uint64_t kLargestMemory = 1024 * kGiB;
 constexpr unsigned kMostCores = 8;
 constexpr std::size_t kMostDrives = 6;  // four IDE units, two floppies
 constexpr std::size_t kMostSerials = 2;
+constexpr std::size_t kMostNetworkCards = 8;
 constexpr std::int64_t kLatestTime = 253'402'300'799;  // 9999-12-31: what the RTC's two-digit century can say
 
 // ATA/ATAPI-6, 7.17.7: the identify strings.
@@ -187,14 +188,15 @@ class Reader {
     for (const auto& [value, path] : root.array("serial", kMostSerials)) {
       read_serial(JsonObject(*value, path, errors_));
     }
-    if (const auto cards = root.array("network", 8); !cards.empty()) {
-      root.error("network", "this version has no network cards yet; use an empty list");
+    for (const auto& [value, path] : root.array("network", kMostNetworkCards)) {
+      read_network(JsonObject(*value, path, errors_));
     }
     read_debug(root.object("debug"));
     auto monitor = root.object("monitor");
-    monitor.text("socket", to_.monitor_socket);
-    if (!to_.monitor_socket.empty()) {
-      monitor.error("socket", "this version has no monitor yet; leave it out");
+    std::string socket;
+    monitor.text("socket", socket);
+    if (!socket.empty()) {
+      leave_out("monitor.socket", "no monitor yet: the socket is not made");
     }
     monitor.finish();
     auto on = root.object("on");
@@ -213,6 +215,7 @@ class Reader {
     section.choice("type", {{"pc-i440fx", true}, {"pc", true}}, only);
     section.boolean("acpi", to_.machine.acpi);
     section.boolean("apic", to_.machine.apic);
+    section.choice("ide", {{"piix3", IdeChip::kPiix3}, {"piix4", IdeChip::kPiix4}}, to_.machine.ide);
     section.finish();
   }
 
@@ -328,9 +331,6 @@ class Reader {
       chs.finish();
       drive.geometry = geometry;
     }
-    if (drive.interface == DriveInterface::kFloppy) {
-      section.error("interface", "this version has no floppy drive yet; leave the drive out");
-    }
     if (drive.file.empty() && !optical) {
       section.need("file", "a disk needs its image");
       section.error("file", "is empty: a disk needs its image");
@@ -354,7 +354,26 @@ class Reader {
       drive.id = fmt::format("{}{}", optical ? "cd" : "hd", to_.drives.size());
     }
     section.finish();
+    if (drive.interface == DriveInterface::kFloppy) {
+      leave_out(section.path(), "no floppy drives yet: the guest sees none");
+      return;
+    }
     to_.drives.push_back(std::move(drive));
+  }
+
+  void read_network(JsonObject section) {
+    std::string text;
+    bool flag = false;
+    for (const std::string_view key : {"model", "backend", "mac"}) {
+      section.text(key, text);
+    }
+    section.boolean("restrict", flag);
+    section.finish();
+    leave_out(section.path(), "no network cards yet: the guest sees none");
+  }
+
+  void leave_out(std::string_view path, std::string_view why) {
+    to_.left_out.push_back(fmt::format("{}: {}: this version has {}", to_.source.string(), path, why));
   }
 
   void read_display(JsonObject section) {
@@ -374,7 +393,7 @@ class Reader {
     bool websocket = false;
     section.boolean("websocket", websocket);
     if (websocket) {
-      section.error("websocket", "this version serves no browsers yet; set it to false");
+      leave_out("vnc.websocket", "no WebSocket yet: browsers cannot connect");
     }
     section.finish();
     to_.vnc = std::move(vnc);
@@ -530,7 +549,7 @@ Result<Description> load_description(const std::filesystem::path& file,
     return fail(ErrorCode::kInvalid,
                 fmt::format("{}: {}", file.string(),
                             text.empty() ? "is empty or cannot be read"
-                                         : "is larger than 1 MiB; that is no machine description"));
+                                         : "is larger than 64 KiB; that is no machine description"));
   }
   return parse_description(text, file, overrides);
 }

@@ -21,6 +21,7 @@ inline constexpr std::uint64_t kMiB = 1024 * kKiB;
 inline constexpr std::uint64_t kGiB = 1024 * kMiB;
 
 enum class DriveInterface : std::uint8_t { kIde, kFloppy };
+enum class IdeChip : std::uint8_t { kPiix3, kPiix4 };
 enum class Media : std::uint8_t { kDisk, kCdrom };
 
 struct Geometry {
@@ -61,6 +62,7 @@ struct Description {
   struct {
     bool acpi = true;
     bool apic = true;
+    IdeChip ide = IdeChip::kPiix3;
   } machine;
   struct {
     unsigned cores = 1;
@@ -95,7 +97,9 @@ struct Description {
     std::string console;  ///< "stdio" or "file:PATH"
     std::optional<std::uint16_t> exit_port;
   } debug;
-  std::string monitor_socket;
+  /// Parts the description asks for that this version does not have yet, one line each with their paths: the machine
+  /// runs without them, and whoever starts it is told.
+  std::vector<std::string> left_out;
   struct {
     OnEvent reboot = OnEvent::kReset;
     OnEvent poweroff = OnEvent::kExit;

@@ -23,6 +23,12 @@ TEST_CASE("minimal_description_has_defaults", "[description]") {
   REQUIRE_FALSE(d->vnc.has_value());
 }
 
+TEST_CASE("ide_chip_is_a_piix3_unless_told_otherwise", "[description]") {
+  REQUIRE(parse_description(R"({"memory": "64M"})", "/m.json")->machine.ide == IdeChip::kPiix3);
+  REQUIRE(parse_description(R"({"memory": "64M", "machine": {"ide": "piix4"}})", "/m.json")->machine.ide == IdeChip::kPiix4);
+  REQUIRE(error_of(R"({"memory": "64M", "machine": {"ide": "ich"}})").find("machine.ide") != std::string::npos);
+}
+
 TEST_CASE("unknown_key_names_its_path_and_the_nearest_key", "[description]") {
   const auto message =
       error_of(R"({"memory": "64M", "drives": [{"fromat": "raw", "file": "x", "format": "raw"}]})");
@@ -112,4 +118,16 @@ TEST_CASE("hostile_overrides_are_refused", "[description]") {
 TEST_CASE("identity_that_a_drive_cannot_tell_is_refused", "[description]") {
   REQUIRE(error_of(R"({"memory": "64M", "drives": [{"file": "a", "format": "raw", "serial": "a\nb"}]})") ==
           "m.json: drives[0].serial: has characters other than printable ASCII");
+}
+
+TEST_CASE("parts_of_later_versions_are_left_out_with_a_warning", "[description]") {
+  const auto d = parse_description(R"({"memory": "64M",
+    "drives": [{"id": "fd0", "interface": "floppy", "unit": 0, "file": "f6.img", "format": "raw"}],
+    "network": [{"model": "rtl8139", "backend": "user", "mac": "52:54:00:12:34:56", "restrict": true}],
+    "monitor": {"socket": "a.qmp"}})",
+                                   "/m.json");
+  REQUIRE(d.has_value());
+  REQUIRE(d->drives.empty());
+  REQUIRE(d->left_out.size() == 3);
+  REQUIRE(d->left_out[1] == "/m.json: network[0]: this version has no network cards yet: the guest sees none");
 }

@@ -127,9 +127,10 @@ class QtestMachine {
       }
       return;
     }
+    const auto seen = input_.size();  // has no end of line
     input_.append(buffer.data(), static_cast<std::size_t>(got));
     std::size_t begin = 0;
-    for (auto end = input_.find('\n', begin); end != std::string::npos; end = input_.find('\n', begin)) {
+    for (auto end = input_.find('\n', seen); end != std::string::npos; end = input_.find('\n', begin)) {
       // Let completed disk requests be seen by this command, as they would by a CPU's access.
       pc_.ring().run_once(false);
       send(protocol_->execute(std::string_view(input_).substr(begin, end - begin)));

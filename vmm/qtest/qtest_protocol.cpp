@@ -81,6 +81,9 @@ std::vector<std::uint8_t> decode_base64(std::string_view text) {
 }  // namespace
 
 void QtestIrqs::set_irq(unsigned input, bool level) {
+  if (!intercepted_) {
+    return;  // as in QEMU: a line that was high before is not known to be
+  }
   if (input >= levels_.size()) {
     levels_.resize(input + 1);
   }
@@ -88,9 +91,7 @@ void QtestIrqs::set_irq(unsigned input, bool level) {
     return;
   }
   levels_[input] = level;
-  if (intercepted_) {
-    send_(fmt::format("IRQ {} {}\n", level ? "raise" : "lower", input));
-  }
+  send_(fmt::format("IRQ {} {}\n", level ? "raise" : "lower", input));
 }
 
 std::string QtestProtocol::execute(std::string_view line) {

@@ -391,6 +391,7 @@ facts:
   cpuid
   cmp eax, 0x80000004
   jb .no_name
+  push di
   mov ax, ', '
   stosw
   mov ebp, 0x80000002
@@ -407,6 +408,10 @@ facts:
   inc ebp
   cmp ebp, 0x80000004
   jbe .name
+  mov byte [di], 0
+  pop di
+  cmp byte [di + 2], 0      ; a name of nothing
+  jne .no_name
   mov byte [di], 0
 .no_name:
   mov bh, 12

@@ -1,21 +1,35 @@
-#include "devices/ide/piix3_ide.hpp"
+#include "devices/ide/piix_ide.hpp"
 
 namespace whistler {
 namespace {
 
 constexpr unsigned kIdetim = 0x40;  // primary 0x40-0x41, secondary 0x42-0x43
 constexpr unsigned kSidetim = 0x44;
+constexpr unsigned kUdmactl = 0x48;  // PIIX4: Ultra DMA on for each of the four drives
+constexpr unsigned kUdmatim = 0x4A;  // PIIX4: their Ultra DMA modes
 constexpr unsigned kBusMasterBar = 4;
 constexpr unsigned kBusMasterBytes = 16;
 
-constexpr PciIds kIds{.vendor = 0x8086, .device = 0x7010, .class_code = 0x010180};
+PciIds ids_of(PiixIdeModel model) {
+  PciIds ids{.vendor = 0x8086, .device = 0x7010, .class_code = 0x010180};
+  if (model == PiixIdeModel::kPiix4) {
+    ids.device = 0x7111;
+    ids.revision = 1;
+  }
+  return ids;
+}
 
 }  // namespace
 
-Piix3Ide::Piix3Ide(const GuestMemory& memory, IrqLine irq14, IrqLine irq15, const Drives& drives)
-    : PciFunction(kIds) {
+PiixIde::PiixIde(const GuestMemory& memory, IrqLine irq14, IrqLine irq15, const Drives& drives,
+                 PiixIdeModel model)
+    : PciFunction(ids_of(model)) {
   set_register(kIdetim, 4, 0, 0xF3FFF3FF);
   set_register(kSidetim, 1, 0, 0xFF);
+  if (model == PiixIdeModel::kPiix4) {
+    set_register(kUdmactl, 1, 0, 0x0F);
+    set_register(kUdmatim, 2, 0, 0x3333);
+  }
   set_register(kPciStatus, 2, 0x0280, 0, 0x3800);  // fast back-to-back, medium DEVSEL
   set_bar(kBusMasterBar, {.kind = PciBar::Kind::kIo, .size = kBusMasterBytes, .handler = this});
   channels_[0] = std::make_unique<IdeChannel>(memory, irq14, drives[0]);
@@ -23,19 +37,19 @@ Piix3Ide::Piix3Ide(const GuestMemory& memory, IrqLine irq14, IrqLine irq15, cons
   update_bus_mastering();
 }
 
-void Piix3Ide::update_bus_mastering() {
+void PiixIde::update_bus_mastering() {
   for (const auto& channel : channels_) {
     channel->bus_master().set_enabled((command() & kPciCommandMaster) != 0);
   }
 }
 
-void Piix3Ide::config_written(unsigned offset, unsigned width) {
+void PiixIde::config_written(unsigned offset, unsigned width) {
   if (offset <= kPciCommand && offset + width > kPciCommand) {
     update_bus_mastering();
   }
 }
 
-std::uint64_t Piix3Ide::read(std::uint64_t offset, unsigned width) {
+std::uint64_t PiixIde::read(std::uint64_t offset, unsigned width) {
   std::uint64_t value = 0;
   for (unsigned i = 0; i < width && offset + i < kBusMasterBytes; ++i) {
     const auto at = static_cast<unsigned>(offset) + i;
@@ -44,14 +58,14 @@ std::uint64_t Piix3Ide::read(std::uint64_t offset, unsigned width) {
   return value;
 }
 
-void Piix3Ide::write(std::uint64_t offset, unsigned width, std::uint64_t value) {
+void PiixIde::write(std::uint64_t offset, unsigned width, std::uint64_t value) {
   for (unsigned i = 0; i < width && offset + i < kBusMasterBytes; ++i) {
     const auto at = static_cast<unsigned>(offset) + i;
     channels_[at / 8]->bus_master().write(at % 8, static_cast<std::uint8_t>(value >> (8 * i)));
   }
 }
 
-void Piix3Ide::reset() {
+void PiixIde::reset() {
   reset_config();
   for (const auto& channel : channels_) {
     channel->reset();
@@ -59,11 +73,11 @@ void Piix3Ide::reset() {
   update_bus_mastering();
 }
 
-void Piix3Ide::save(StateWriter& writer) const {
+void PiixIde::save(StateWriter& writer) const {
   writer.put(State{.pci = config(), .channels = {channels_[0]->state(), channels_[1]->state()}});
 }
 
-Result<void> Piix3Ide::load(const StateReader& reader) {
+Result<void> PiixIde::load(const StateReader& reader) {
   State state;
   if (auto read = reader.get(state); !read) {
     return read;
@@ -81,7 +95,7 @@ Result<void> Piix3Ide::load(const StateReader& reader) {
   return {};
 }
 
-Task<void> Piix3Ide::drain() {
+Task<void> PiixIde::drain() {
   for (const auto& channel : channels_) {
     co_await channel->drain();
   }

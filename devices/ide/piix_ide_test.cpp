@@ -1,4 +1,4 @@
-#include "devices/ide/piix3_ide.hpp"
+#include "devices/ide/piix_ide.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -66,6 +66,25 @@ TEST_CASE("function_has_the_ids_of_a_piix3", "[ide]") {
   REQUIRE(ide.config_read(0x20, 4) == 0xFFFFFFF1);
   ide.config_write(0x40, 4, 0x80008000);
   REQUIRE(ide.config_read(0x40, 4) == 0x80008000);
+}
+
+TEST_CASE("piix4_function_has_its_ids_and_ultra_dma_registers", "[ide]") {
+  GuestMemory memory;
+  IrqRecorder irqs;
+  PiixIde ide(memory, IrqLine(irqs, 14), IrqLine(irqs, 15), {}, PiixIdeModel::kPiix4);
+  REQUIRE(ide.config_read(0, 4) == 0x71118086);
+  REQUIRE(ide.config_read(8, 4) == 0x01018001);
+  REQUIRE(ide.config_read(0x48, 4) == 0);
+  ide.config_write(0x48, 4, 0xFFFFFFFF);
+  REQUIRE(ide.config_read(0x48, 4) == 0x3333000F);
+  ide.reset();
+  REQUIRE(ide.config_read(0x48, 4) == 0);
+}
+
+TEST_CASE("piix3_function_has_no_ultra_dma_registers", "[ide]") {
+  PairRig p;
+  p.rig.ide.config_write(0x48, 4, 0xFFFFFFFF);
+  REQUIRE(p.rig.ide.config_read(0x48, 4) == 0);
 }
 
 TEST_CASE("bus_master_registers_keep_their_bits", "[ide]") {

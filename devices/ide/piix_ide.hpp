@@ -1,10 +1,11 @@
-// The IDE function of the PIIX3.
-// Models: PCI function 8086:7010 with BAR4 (bus master), the IDETIM registers, two channels of two drives
-// each (AtaDisk, AtapiCdrom), legacy interrupts. Missing: timing (IDETIM is stored only: transfers take the
-// time the host takes). Its decode enable bits and the command register's I/O bit do not hide the legacy
-// ports: as on QEMU's `pc`, where software drives them without set-up. Documentation: Intel 82371FB/82371SB
-// (PIIX, PIIX3) datasheet, order number 290550, sections 2.3 (IDE configuration registers) and 2.7 (bus
-// master registers).
+// The IDE function of the PIIX3 or the PIIX4.
+// Models: PCI function 8086:7010 or 8086:7111 with BAR4 (bus master), the IDETIM registers, the PIIX4's Ultra
+// DMA registers, two channels of two drives each (AtaDisk, AtapiCdrom), legacy interrupts. Missing: timing
+// (the timing registers are stored only: transfers take the time the host takes). Its decode enable bits and
+// the command register's I/O bit do not hide the legacy ports: as on QEMU's `pc`, where software drives them
+// without set-up. Documentation: Intel 82371FB/82371SB (PIIX, PIIX3) datasheet, order number 290550,
+// sections 2.3 (IDE configuration registers) and 2.7 (bus master registers); Intel 82371AB (PIIX4) datasheet,
+// order number 290562, chapter 5.
 #pragma once
 
 #include <array>
@@ -19,9 +20,13 @@
 
 namespace whistler {
 
+/// Which chip the function belongs to. They differ in what drivers know them by, and in that a PIIX4 can be
+/// set to Ultra DMA/33: a system installed on one may not start on the other.
+enum class PiixIdeModel : std::uint8_t { kPiix3, kPiix4 };
+
 /// Under the machine lock. Drain before reset() and before destruction: requests in flight point into guest
 /// memory.
-class Piix3Ide final : public Device, public PciFunction, private IoHandler {
+class PiixIde final : public Device, public PciFunction, private IoHandler {
  public:
   static constexpr unsigned kChannels = 2;
   /// By channel and unit; an absent drive is nullopt. A disk without a block device counts as absent.
@@ -29,7 +34,8 @@ class Piix3Ide final : public Device, public PciFunction, private IoHandler {
 
   /// `memory` and the block devices must outlive the function. `irq14` and `irq15` are the legacy lines of
   /// the primary and the secondary channel.
-  Piix3Ide(const GuestMemory& memory, IrqLine irq14, IrqLine irq15, const Drives& drives);
+  PiixIde(const GuestMemory& memory, IrqLine irq14, IrqLine irq15, const Drives& drives,
+          PiixIdeModel model = PiixIdeModel::kPiix3);
 
   /// Offsets 0..7: the data register (offset 0, up to 4 bytes wide) and byte registers; to be mapped at 0x1F0
   /// / 0x170 with length 8 and width 4.
@@ -40,7 +46,7 @@ class Piix3Ide final : public Device, public PciFunction, private IoHandler {
   /// The CD-ROM drive there, for medium changes; null if there is none.
   [[nodiscard]] AtapiCdrom* cdrom(unsigned channel, unsigned unit) { return channels_[channel]->cdrom(unit); }
 
-  [[nodiscard]] std::string_view id() const override { return "piix3-ide"; }
+  [[nodiscard]] std::string_view id() const override { return "piix-ide"; }
   void reset() override;
   void save(StateWriter& writer) const override;
   [[nodiscard]] Result<void> load(const StateReader& reader) override;

@@ -1,0 +1,95 @@
+#include "block/create.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "block/open.hpp"
+
+namespace whistler {
+
+namespace {
+
+/// The size of the disk that will lie behind the new image.
+Result<std::uint64_t> backing_size(Ring& ring, const NewImage& image) {
+  if (!image.qcow2.backing_file) {
+    return fail(ErrorCode::kInvalid, fmt::format("{}: a new image needs a size", image.path));
+  }
+  const auto path = resolve_name(image.path, *image.qcow2.backing_file);
+  if (!path) {
+    return std::unexpected(path.error());
+  }
+  auto backing = open_image(ring, {.path = *path, .format = *image.qcow2.backing_format, .read_only = true});
+  if (!backing) {
+    return std::unexpected(backing.error().within(fmt::format("backing file of {}", image.path)));
+  }
+  return (*backing)->size();
+}
+
+Result<void> create_file(Ring& ring, const std::string& path, std::uint64_t bytes) {
+  auto file = FileDevice::create(ring, {.path = path});
+  if (!file) {
+    return std::unexpected(file.error());
+  }
+  auto done = sync_wait(ring, (*file)->resize(bytes));
+  return done ? sync_wait(ring, (*file)->close()) : done;
+}
+
+Result<void> create_qcow2(Ring& ring, const NewImage& image, const qcow2::CreateOptions& options) {
+  if (options.data_file) {
+    const auto path = resolve_name(image.path, *options.data_file);
+    if (!path) {
+      return std::unexpected(path.error());
+    }
+    if (auto made = create_file(ring, *path, options.data_file_raw ? options.size : 0); !made) {
+      return made;
+    }
+  }
+  auto file = FileDevice::create(ring, {.path = image.path});
+  if (!file) {
+    return std::unexpected(file.error());
+  }
+  auto done = sync_wait(ring, qcow2::create(**file, options));
+  return done ? sync_wait(ring, (*file)->close()) : done;
+}
+
+}  // namespace
+
+Result<void> create_image(Ring& ring, const NewImage& image) {
+  if (image.format != "raw" && image.format != "qcow2") {
+    return fail(ErrorCode::kInvalid,
+                fmt::format("{}: format '{}' is not one of raw, qcow2", image.path, image.format));
+  }
+  if (image.format == "raw") {
+    if (!image.size || image.qcow2.backing_file) {
+      return fail(ErrorCode::kInvalid,
+                  fmt::format("{}: a new raw image needs a size, and has no backing file", image.path));
+    }
+    return create_file(ring, image.path, *image.size);
+  }
+  auto options = image.qcow2;
+  if (options.backing_file && !options.backing_format) {
+    return fail(ErrorCode::kInvalid,
+                fmt::format("{}: the format of the backing file '{}' is never guessed, so it must be given",
+                            image.path, *options.backing_file));
+  }
+  // Everything that can be known to be wrong is known before the old file is touched.
+  if (!image.size) {
+    const auto size = backing_size(ring, image);
+    if (!size) {
+      return std::unexpected(size.error());
+    }
+    options.size = *size;
+  } else {
+    options.size = *image.size;
+  }
+  if (auto ok = qcow2::check_options(options); !ok) {
+    return std::unexpected(ok.error().within(image.path));
+  }
+  auto done = create_qcow2(ring, image, options);
+  if (!done && done.error().code != ErrorCode::kBusy && done.error().code != ErrorCode::kPermission) {
+    ::unlink(image.path.c_str());
+  }
+  return done;
+}
+
+}  // namespace whistler
