@@ -96,7 +96,8 @@ void add_run_command(CLI::App& app, int& status) {
       ->type_name("PATH=VALUE")
       ->allow_extra_args(false);
   command->add_option("--timeout", options->timeout, "Stop after this many seconds, with status 124")
-      ->type_name("SECONDS");
+      ->type_name("SECONDS")
+      ->check([](const std::string& text) { return text.empty() ? "must be a number of seconds" : ""; });
   command->add_option("--accel", options->accel, "kvm, or qtest: no CPUs, driven by a qtest client")
       ->check(CLI::IsMember({"kvm", "qtest"}));
   command

@@ -14,7 +14,7 @@
 namespace whistler {
 namespace {
 
-constexpr std::uint64_t kLargestFile = 1 * kMiB;
+constexpr std::uint64_t kLargestFile = 64 * kKiB;  // the parser's time grows with the square
 constexpr std::size_t kDeepestNesting = 16;
 constexpr std::uint64_t kLargestMemory = 1024 * kGiB;
 constexpr unsigned kMostCores = 8;
@@ -549,7 +549,7 @@ Result<Description> load_description(const std::filesystem::path& file,
     return fail(ErrorCode::kInvalid,
                 fmt::format("{}: {}", file.string(),
                             text.empty() ? "is empty or cannot be read"
-                                         : "is larger than 1 MiB; that is no machine description"));
+                                         : "is larger than 64 KiB; that is no machine description"));
   }
   return parse_description(text, file, overrides);
 }
