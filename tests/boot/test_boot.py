@@ -204,7 +204,7 @@ class Debian(BootTest):
         path = self.overlay("debian-i386.qcow2")
         description = {"memory": "384M", "cpu": {"cores": cores}, "machine": {"ide": ide}, "drives": [disk(path)]}
         # The PIIX3 (8086:7010) knows no UltraDMA, and ata_piix takes it at its word: multiword DMA is the best.
-        mode = {"piix3": "XFER_MW_DMA_2", "piix4": "XFER_UDMA_33"}[ide]
+        mode = {"piix3": "XFER_MW_DMA_2", "piix4": "XFER_UDMA_2"}[ide]
         with self.start(description) as machine:
             self.boot(machine, kernel)
             self.assertEqual(machine.shell("nproc", 120).split()[-1], str(cores))
