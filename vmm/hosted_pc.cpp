@@ -368,7 +368,7 @@ Result<std::unique_ptr<VncServer>> HostedPc::listen_vnc(const VncConfig& config)
   return server;
 }
 
-Result<void> HostedPc::start_vnc() {
+Result<void> HostedPc::start() {
   if (description_.vnc && !display_) {
     notices_.emplace_back("no VNC server: the machine has no video card");
   }

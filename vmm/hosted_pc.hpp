@@ -67,7 +67,7 @@ class HostedPc {
   /// VNC accepts clients from here on, and serial lines, the debug console and their files and sockets exist:
   /// the last thing that can go wrong, so that a machine that does not start leaves nothing behind. After
   /// build(), without the machine lock.
-  [[nodiscard]] Result<void> start_vnc();
+  [[nodiscard]] Result<void> start();
   /// Whether VNC could start, without listening on its port. After build() for kChecking, without the machine
   /// lock.
   [[nodiscard]] Result<void> check_vnc();

@@ -137,8 +137,8 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
     }
   }
   lock.unlock();
-  if (auto vnc = pc.start_vnc(); !vnc) {
-    return std::unexpected(Outcome{kExitUsage, vnc.error().message});
+  if (auto started = pc.start(); !started) {
+    return std::unexpected(Outcome{kExitUsage, started.error().message});
   }
   return machine;
 }

@@ -68,18 +68,10 @@ Result<void> try_build(const Description& description) {
 }
 
 int check(const CheckOptions& options) {
-  const auto overrides = parse_overrides(options.set);
-  if (!overrides) {
-    report(overrides.error().message);
-    return kExitUsage;
-  }
-  auto description = load_description(options.file, *overrides);
+  auto description = read_description(options.file, options.set);
   if (!description) {
     report(description.error().message);
     return kExitUsage;
-  }
-  for (const auto& line : description->left_out) {
-    report("warning: " + line);
   }
   if (auto possible = try_build(*description); !possible) {
     report(possible.error().message);

@@ -29,10 +29,7 @@ std::string shortened(std::string line) {
   return line;
 }
 
-}  // namespace
-
-void report(std::string_view message) { fmt::print(stderr, "whistler: {}\n", shortened(one_line(message))); }
-
+/// "path=value" arguments of --set.
 Result<std::vector<Override>> parse_overrides(const std::vector<std::string>& arguments) {
   std::vector<Override> overrides;
   for (const auto& argument : arguments) {
@@ -44,6 +41,24 @@ Result<std::vector<Override>> parse_overrides(const std::vector<std::string>& ar
     overrides.push_back({argument.substr(0, equals), argument.substr(equals + 1)});
   }
   return overrides;
+}
+
+}  // namespace
+
+void report(std::string_view message) { fmt::print(stderr, "whistler: {}\n", shortened(one_line(message))); }
+
+Result<Description> read_description(const std::string& file, const std::vector<std::string>& set) {
+  const auto overrides = parse_overrides(set);
+  if (!overrides) {
+    return std::unexpected(overrides.error());
+  }
+  auto description = load_description(file, *overrides);
+  if (description) {
+    for (const auto& line : description->left_out) {
+      report("warning: " + line);
+    }
+  }
+  return description;
 }
 
 }  // namespace whistler

@@ -16,7 +16,9 @@ namespace whistler {
 /// An error for a person, to standard error: "whistler: MESSAGE", one line.
 void report(std::string_view message);
 
-/// "path=value" arguments of --set.
-[[nodiscard]] Result<std::vector<Override>> parse_overrides(const std::vector<std::string>& arguments);
+/// The description in `file`, changed by the "path=value" arguments of --set. Warns of what this version
+/// leaves out of it.
+[[nodiscard]] Result<Description> read_description(const std::string& file,
+                                                   const std::vector<std::string>& set);
 
 }  // namespace whistler

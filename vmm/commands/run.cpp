@@ -53,18 +53,10 @@ int run(const RunOptions& options) {
   if (options.verbose) {
     set_log_level(LogLevel::kDebug);
   }
-  const auto overrides = parse_overrides(options.set);
-  if (!overrides) {
-    report(overrides.error().message);
-    return kExitUsage;
-  }
-  auto description = load_description(options.file, *overrides);
+  auto description = read_description(options.file, options.set);
   if (!description) {
     report(description.error().message);
     return kExitUsage;
-  }
-  for (const auto& line : description->left_out) {
-    report("warning: " + line);
   }
   // Taken by signalfd on the main thread; every thread inherits the mask.
   sigset_t mask;

@@ -37,8 +37,8 @@ class QtestMachine {
         return {kExitUsage, built.error().message};
       }
     }
-    if (auto vnc = pc_.start_vnc(); !vnc) {
-      return {kExitUsage, vnc.error().message};
+    if (auto started = pc_.start(); !started) {
+      return {kExitUsage, started.error().message};
     }
     protocol_.emplace(pc_.ports(), pc_.memory(), clock_, pc_.timers(), irqs_);
     if (auto connected = connect(endpoint); !connected) {
