@@ -363,6 +363,14 @@ Task<Result<void>> Snapshots::update_copied_flags_of(std::uint64_t table) {
 }
 
 Task<Result<void>> Snapshots::apply(std::string wanted) {
+  return change(std::move(wanted), &Snapshots::do_apply);
+}
+
+Task<Result<void>> Snapshots::remove(std::string wanted) {
+  return change(std::move(wanted), &Snapshots::do_remove);
+}
+
+Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
   if (auto ok = image_.check_write(0, 0); !ok) {
     co_return ok;
   }
@@ -379,13 +387,14 @@ Task<Result<void>> Snapshots::apply(std::string wanted) {
   }
   done = co_await mark_dirty(true);
   if (done) {
-    done = co_await do_apply((*list)[*index]);
+    done = co_await (this->*what)(*index, std::move(*list));
     done = co_await finish(done);
   }
   co_return done;
 }
 
-Task<Result<void>> Snapshots::do_apply(Snapshot snapshot) {
+Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> list) {
+  const auto& snapshot = list[index];
   auto l1 = co_await read_l1(snapshot.l1_table_offset, snapshot.l1_size);
   if (!l1) {
     co_return std::unexpected(l1.error());
@@ -442,29 +451,6 @@ Task<Result<void>> Snapshots::do_apply(Snapshot snapshot) {
   }
   if (done) {
     done = co_await update_copied_flags();
-  }
-  co_return done;
-}
-
-Task<Result<void>> Snapshots::remove(std::string wanted) {
-  if (auto ok = image_.check_write(0, 0); !ok) {
-    co_return ok;
-  }
-  RangeLock::Hold everything(image_.requests_, 0, kEverything, RangeLock::Mode::kExclusive);
-  co_await everything;
-  auto done = co_await image_.flush_covering(true);
-  auto list = co_await read_table();
-  if (!done || !list) {
-    co_return done ? std::unexpected(list.error()) : done;
-  }
-  const auto index = find(*list, wanted);
-  if (!index) {
-    co_return std::unexpected(index.error());
-  }
-  done = co_await mark_dirty(true);
-  if (done) {
-    done = co_await do_remove(*index, std::move(*list));
-    done = co_await finish(done);
   }
   co_return done;
 }

@@ -36,7 +36,10 @@ class Snapshots {
   [[nodiscard]] Task<Result<void>> finish(Result<void> done);
 
   [[nodiscard]] Task<Result<void>> do_create(Snapshot snapshot, std::vector<Snapshot> list);
-  [[nodiscard]] Task<Result<void>> do_apply(Snapshot snapshot);
+  using Change = Task<Result<void>> (Snapshots::*)(std::size_t index, std::vector<Snapshot> list);
+  /// Finds the snapshot, and does `what` with it alone on the image.
+  [[nodiscard]] Task<Result<void>> change(std::string wanted, Change what);
+  [[nodiscard]] Task<Result<void>> do_apply(std::size_t index, std::vector<Snapshot> list);
   [[nodiscard]] Task<Result<void>> do_remove(std::size_t index, std::vector<Snapshot> list);
 
   /// Writes `list` to a new place, names it in the header, and frees the old place.
