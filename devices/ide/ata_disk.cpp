@@ -301,9 +301,6 @@ AtaDisk::State AtaDisk::state() const {
 }
 
 Result<void> AtaDisk::check(const State& state) const {
-  if (!idle()) {
-    return fail(ErrorCode::kBusy, "ide: cannot load a disk with requests in flight; drain it first");
-  }
   if (auto sound = IdeDrive::check(state.transfer); !sound) {
     return sound;
   }

@@ -521,9 +521,6 @@ AtapiCdrom::State AtapiCdrom::state() const {
 }
 
 Result<void> AtapiCdrom::check(const State& state) const {
-  if (!idle()) {
-    return fail(ErrorCode::kBusy, "cdrom: cannot load a drive with requests in flight; drain it first");
-  }
   if (auto sound = IdeDrive::check(state.transfer); !sound) {
     return sound;
   }

@@ -215,7 +215,10 @@ Task<Result<void>> IdeDrive::write_aligned(BlockDevice& device, std::uint64_t of
   co_return result;
 }
 
-Result<void> IdeDrive::check(const IdeTransfer& transfer) {
+Result<void> IdeDrive::check(const IdeTransfer& transfer) const {
+  if (!idle()) {
+    return fail(ErrorCode::kBusy, "ide: cannot load a drive with requests in flight; drain it first");
+  }
   using Phase = IdeTransfer::Phase;
   const bool pio = transfer.phase == Phase::kPioIn || transfer.phase == Phase::kPioOut;
   const bool sound = (pio || transfer.phase == Phase::kIdle || transfer.phase == Phase::kDmaWait) &&

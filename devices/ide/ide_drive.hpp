@@ -172,7 +172,7 @@ class IdeDrive {
                                                         WriteFlags flags);
 
   /// Whether a loaded transfer holds together.
-  [[nodiscard]] static Result<void> check(const IdeTransfer& transfer);
+  [[nodiscard]] Result<void> check(const IdeTransfer& transfer) const;
   /// Forgets running I/O (there must be none) and adopts `transfer`.
   void load_transfer(const IdeTransfer& transfer);
 
