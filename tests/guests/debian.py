@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 from disks import PARTITION_START, file_system, write_at
+from programs_i386 import programs_i386
 from store import CACHE, HERE, SECTOR, BuildError, guest, locked, partition_table, read, run, scratch, to_qcow2, write
 
 SUITE = "bookworm"
@@ -75,7 +76,8 @@ def fetch_tree():
             raise BuildError("debootstrap needs root")
         with scratch() as work:
             tree = os.path.join(work, "tree")
-            run("debootstrap", "--arch=i386", "--variant=minbase", f"--include={PACKAGES}", SUITE, tree, MIRROR)
+            with programs_i386():
+                run("debootstrap", "--arch=i386", "--variant=minbase", f"--include={PACKAGES}", SUITE, tree, MIRROR)
             shutil.rmtree(os.path.join(tree, "var/cache/apt/archives"))
             shutil.rmtree(os.path.join(tree, "var/lib/apt/lists"))
             run("tar", "-cf", archive + ".new", "--numeric-owner", "-C", tree, ".")
@@ -163,7 +165,7 @@ def install_extlinux(raw, work):
     write_at(raw, 446, partition_table(PARTITION_START, DISK_SIZE // SECTOR - PARTITION_START))
 
 
-@guest("debian-i386.qcow2", ["disks.py", "store.py"],
+@guest("debian-i386.qcow2", ["disks.py", "programs_i386.py", "store.py"],
        ["debootstrap", "extlinux", "syslinux-common", "e2fsprogs", "qemu-utils"])
 def debian(target):
     """Debian 12 on a qcow2 disk with a 32-bit and a 64-bit kernel, root logged in on the serial port."""
@@ -178,8 +180,9 @@ def debian(target):
     for modules in glob.glob(os.path.join(kernel, "lib/modules/*")):
         shutil.copytree(modules, os.path.join(tree, "usr/lib/modules", os.path.basename(modules)), symlinks=True)
     trim(tree)
-    configure(tree)
-    make_initrds(tree)
+    with programs_i386():
+        configure(tree)
+        make_initrds(tree)
     raw = os.path.join(work, "disk.raw")
     # EXTLINUX 6.04 cannot read file systems with 64-bit block numbers.
     file_system(tree, raw, DISK_SIZE, ["-O", "^64bit,^metadata_csum"])
