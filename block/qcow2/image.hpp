@@ -74,6 +74,12 @@ class Image final : public BlockDevice {
   /// The same for data that was compressed elsewhere, in threads, by compress_cluster() of a whole cluster.
   [[nodiscard]] Task<Result<void>> write_packed(std::uint64_t offset, std::span<const std::uint8_t> packed);
 
+  /// Where in the guest's address space the state of a machine begins: behind the disk, at a table's start.
+  [[nodiscard]] std::uint64_t vm_state_offset() const;
+  /// `offset` counts from there. What was never written reads as zeroes; writing makes the L1 table longer.
+  [[nodiscard]] Task<Result<void>> read_vm_state(std::uint64_t offset, IoVec to);
+  [[nodiscard]] Task<Result<void>> write_vm_state(std::uint64_t offset, IoVec from);
+
   [[nodiscard]] const CacheStatistics& l2_statistics() const { return l2_cache_->statistics(); }
 
  private:

@@ -1,0 +1,19 @@
+// From what the user asked for to an open image.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "tools/io/session.hpp"
+
+namespace whistler::tools::io {
+
+/// The message is what the tool prints after its name.
+[[nodiscard]] Result<OpenedImage> open_request(Session& session, OpenRequest request);
+
+/// -t, -d and -i; each complains about a value it does not know.
+[[nodiscard]] bool take_cache(const Session& session, std::string_view value, OpenRequest& request);
+[[nodiscard]] bool take_discard(const Session& session, std::string_view value, OpenRequest& request);
+[[nodiscard]] bool take_aio(const Session& session, std::string_view value, OpenRequest& request);
+
+}  // namespace whistler::tools::io
