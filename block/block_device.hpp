@@ -59,6 +59,9 @@ class BlockDevice {
   /// Offsets, lengths and memory addresses must be multiples of this (1, or the sector size under O_DIRECT).
   [[nodiscard]] virtual std::uint32_t request_alignment() const { return 1; }
 
+  /// What shows where this layer holds nothing; null if nothing lies below.
+  [[nodiscard]] virtual BlockDevice* backing() { return nullptr; }
+
   [[nodiscard]] virtual Task<Result<void>> readv(std::uint64_t offset, IoVec to) = 0;
   [[nodiscard]] virtual Task<Result<void>> writev(std::uint64_t offset, IoVec from,
                                                   WriteFlags flags = {}) = 0;
