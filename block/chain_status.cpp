@@ -24,7 +24,7 @@ Task<Result<ChainStatus>> one_stretch(BlockDevice* layer, const BlockDevice* bas
       co_return ChainStatus{bytes, true, status->zero, !status->zero};
     }
     if (layer->backing() == nullptr) {
-      co_return ChainStatus{bytes, base == nullptr, true, false};
+      co_return ChainStatus{bytes, false, true, false};
     }
   }
   co_return ChainStatus{bytes, false, false, false};

@@ -7,7 +7,7 @@ namespace whistler {
 
 struct ChainStatus {
   std::uint64_t bytes = 0;  ///< how far from the asked offset this answer holds
-  bool allocated = false;   ///< a layer that was asked holds the content, or none could
+  bool allocated = false;   ///< a layer that was asked holds the content
   bool zero = false;        ///< the range reads as zeroes
   bool data = false;        ///< there is something to read: allocated, and not known to be zero
 };

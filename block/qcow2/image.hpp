@@ -77,6 +77,12 @@ class Image final : public BlockDevice {
 
   /// Forgets everything this layer holds: what lies below shows again. For commit.
   [[nodiscard]] Task<Result<void>> make_empty();
+  /// Changes the name of the backing file in the header, and its format; the open backing file stays as it
+  /// is. kNoSpace if the header cannot take it.
+  [[nodiscard]] Task<Result<void>> change_backing_file(std::optional<std::string> name,
+                                                       std::optional<std::string> format);
+  /// Shows, on an image open read-only, the snapshot of that id and name (empty: any). kNotFound.
+  [[nodiscard]] Task<Result<void>> show_snapshot(std::string id, std::string name);
   /// Writes out everything and cuts the file off behind the last cluster in use.
   [[nodiscard]] Task<Result<void>> trim_end();
 

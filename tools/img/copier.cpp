@@ -61,7 +61,7 @@ Task<Result<void>> Copier::find_status(std::uint64_t offset) {
   auto ask = source.bytes - within;
   Result<ChainStatus> status;
   for (;;) {
-    status = co_await chain_status(*source.device, source.base, within, ask);
+    status = co_await chain_status(*source.device, source.base, source.begin + within, ask);
     if (status || !options_.salvage || ask <= kSector) {
       break;
     }
@@ -73,15 +73,14 @@ Task<Result<void>> Copier::find_status(std::uint64_t offset) {
     status = ChainStatus{ask, true, false, true};
   }
   if (!status) {
-    co_return fail(status.error().code, fmt::format("error while reading block status at offset {}: {}",
-                                                    within, reason_of(status.error())));
+    co_return failed("reading block status at offset", within, status.error());
   }
   auto bytes = std::min(align_up(status->bytes, kSector), source.bytes - within);
   const auto backing_end = options_.target_backing_bytes.value_or(~std::uint64_t{0});
   if (offset < backing_end) {
     bytes = std::min(bytes, align_up(backing_end - offset, kSector));
   }
-  if (status->zero && (status->allocated || !options_.target_has_backing)) {
+  if (status->zero) {
     // Behind the end of the target's backing file there are zeroes anyway.
     status_ = offset >= backing_end ? Kind::kBacking : Kind::kZero;
   } else if (status->allocated || status->data) {
@@ -189,6 +188,13 @@ Task<Result<void>> Copier::run() {
   co_return Result<void>{};
 }
 
+std::unexpected<Error> Copier::failed(const char* what, std::uint64_t offset, const Error& error) {
+  if (!failed_request_) {
+    failed_request_ = error;
+  }
+  return fail(error.code, fmt::format("error while {} {}: {}", what, offset, reason_of(error)));
+}
+
 void Copier::give_up(Error error) {
   if (!error_) {
     error_ = std::move(error);
@@ -232,8 +238,7 @@ Task<Result<void>> Copier::copy(Piece piece, std::uint8_t* buffer) {
   } else if (data) {
     auto read_in = co_await read(piece.begin, buffer, piece.bytes);
     if (!read_in) {
-      co_return fail(read_in.error().code, fmt::format("error while reading at byte {}: {}", piece.begin,
-                                                       reason_of(read_in.error())));
+      co_return failed("reading at byte", piece.begin, read_in.error());
     }
   }
   const bool packed = data && options_.packed_target != nullptr;
@@ -263,8 +268,7 @@ Task<Result<void>> Copier::copy(Piece piece, std::uint8_t* buffer) {
     done = co_await write_zeroes(piece.begin, piece.bytes);
   }
   if (!done) {
-    co_return fail(done.error().code,
-                   fmt::format("error while writing at byte {}: {}", piece.begin, reason_of(done.error())));
+    co_return failed("writing at byte", piece.begin, done.error());
   }
   co_return done;
 }
@@ -275,9 +279,9 @@ Task<Result<void>> Copier::read(std::uint64_t offset, std::uint8_t* to, std::uin
     const auto& source = source_at(offset, within);
     const auto part = std::min(bytes, source.bytes - within);
     const iovec vec{to, static_cast<std::size_t>(part)};
-    auto done = co_await source.device->readv(within, {&vec, 1});
+    auto done = co_await source.device->readv(source.begin + within, {&vec, 1});
     if (!done && options_.salvage) {
-      done = co_await read_salvaging(*source.device, within, to, part);
+      done = co_await read_salvaging(*source.device, source.begin + within, to, part);
     }
     if (!done) {
       co_return done;

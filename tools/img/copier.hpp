@@ -23,6 +23,7 @@ namespace whistler::tools {
 struct CopySource {
   BlockDevice* device = nullptr;
   std::uint64_t bytes = 0;
+  std::uint64_t begin = 0;  ///< where in the device they start
   /// What lies in this layer or below shows through the target's own backing file, and is not copied.
   const BlockDevice* base = nullptr;
 };
@@ -52,6 +53,8 @@ class Copier {
 
   /// The message of an error is the whole line for a person.
   [[nodiscard]] Task<Result<void>> run();
+  /// The host's or the engine's error behind the one run() gave.
+  [[nodiscard]] const std::optional<Error>& failed_request() const { return failed_request_; }
 
  private:
   enum class Kind : std::uint8_t { kData, kZero, kBacking };
@@ -82,6 +85,7 @@ class Copier {
     return kind == Kind::kData || (options_.min_zero == 0 && kind == Kind::kZero);
   }
   void give_up(Error error);
+  [[nodiscard]] std::unexpected<Error> failed(const char* what, std::uint64_t offset, const Error& error);
 
   std::vector<CopySource> sources_;
   BlockDevice& target_;
@@ -104,6 +108,7 @@ class Copier {
   std::uint64_t turn_ = 0;  ///< the piece that may write now
   WaitQueue turns_;
   std::optional<Error> error_;
+  std::optional<Error> failed_request_;
 };
 
 }  // namespace whistler::tools
