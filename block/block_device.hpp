@@ -62,6 +62,8 @@ class BlockDevice {
 
   /// The layer above is about to do that; for a layer that injects faults.
   virtual void debug_event(DebugEvent event) { static_cast<void>(event); }
+  /// What shows where this layer holds nothing; null if nothing lies below.
+  [[nodiscard]] virtual BlockDevice* backing() { return nullptr; }
 
   [[nodiscard]] virtual Task<Result<void>> readv(std::uint64_t offset, IoVec to) = 0;
   [[nodiscard]] virtual Task<Result<void>> writev(std::uint64_t offset, IoVec from,

@@ -17,6 +17,7 @@ class WritePolicy final : public BlockDevice {
   [[nodiscard]] std::uint64_t size() const override { return image_->size(); }
   [[nodiscard]] bool read_only() const override { return image_->read_only(); }
   [[nodiscard]] std::string name() const override { return image_->name(); }
+  [[nodiscard]] BlockDevice* backing() override { return image_->backing(); }
   [[nodiscard]] std::uint32_t request_alignment() const override { return image_->request_alignment(); }
   [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override {
     return image_->readv(offset, to);

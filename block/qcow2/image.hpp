@@ -60,6 +60,7 @@ class Image final : public BlockDevice {
   [[nodiscard]] std::uint64_t size() const override { return header_.size; }
   [[nodiscard]] bool read_only() const override { return options_.read_only || corrupt_; }
   [[nodiscard]] std::string name() const override { return file_->name(); }
+  [[nodiscard]] BlockDevice* backing() override { return backing_.get(); }
   [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override;
   [[nodiscard]] Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) override;
   [[nodiscard]] Task<Result<void>> flush() override;
@@ -76,10 +77,22 @@ class Image final : public BlockDevice {
   /// The same for data that was compressed elsewhere, in threads, by compress_cluster() of a whole cluster.
   [[nodiscard]] Task<Result<void>> write_packed(std::uint64_t offset, std::span<const std::uint8_t> packed);
 
+  /// Forgets everything this layer holds: what lies below shows again. For commit.
+  [[nodiscard]] Task<Result<void>> make_empty();
+  /// Changes the name of the backing file in the header, and its format; the open backing file stays as it
+  /// is. kNoSpace if the header cannot take it.
+  [[nodiscard]] Task<Result<void>> change_backing_file(std::optional<std::string> name,
+                                                       std::optional<std::string> format);
+  /// Shows, on an image open read-only, the snapshot of that id and name (empty: any). kNotFound.
+  [[nodiscard]] Task<Result<void>> show_snapshot(std::string id, std::string name);
+  /// Writes out everything and cuts the file off behind the last cluster in use.
+  [[nodiscard]] Task<Result<void>> trim_end();
+
   [[nodiscard]] const CacheStatistics& l2_statistics() const { return l2_cache_->statistics(); }
 
  private:
   friend class Checker;
+  friend class Compactor;
   friend class Snapshots;
 
   /// A stretch of guest bytes with one kind of mapping, contiguous in the file if it is data.

@@ -523,7 +523,7 @@ Task<Result<void>> Refcounts::write_header() {
 }
 
 Task<Result<void>> Refcounts::settle() {
-  auto done = co_await write_table(header_.refcount_table_offset, table_, used_blocks(), table_.size());
+  auto done = co_await write_table(header_.refcount_table_offset, table_, 0, table_.size());
   if (done) {
     done = co_await write_header();
   }

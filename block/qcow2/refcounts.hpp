@@ -65,6 +65,10 @@ class Refcounts {
   [[nodiscard]] Task<Result<void>> rebuild(std::uint64_t end,
                                            std::function<std::uint64_t(std::uint64_t)> uses);
 
+  /// Moves blocks and table that lie at cluster `goal` or behind it into holes before them, as far as there
+  /// are any, and drops the last blocks if they count nothing. All counts must have been written.
+  [[nodiscard]] Task<Result<void>> move_tables_below(std::uint64_t goal);
+
   /// Clusters that hold tables: never handed out, never written as data. The image adds its L1 and L2 tables.
   void add_metadata(std::uint64_t first, std::uint64_t count = 1);
   void remove_metadata(std::uint64_t first, std::uint64_t count = 1);
@@ -85,6 +89,13 @@ class Refcounts {
   [[nodiscard]] Task<Result<void>> write_table(std::uint64_t offset, const std::vector<std::uint64_t>& table,
                                                std::uint64_t first, std::uint64_t end);
   [[nodiscard]] Task<Result<void>> write_header();
+  // refcounts_move.cpp
+  [[nodiscard]] Task<Result<void>> write_counts();
+  [[nodiscard]] Task<Result<void>> write_entry(std::uint64_t block, std::uint64_t offset);
+  [[nodiscard]] Task<Result<bool>> counts_only_itself(std::uint64_t block);
+  [[nodiscard]] Task<Result<void>> drop_last_blocks();
+  [[nodiscard]] Task<Result<bool>> move_block(std::uint64_t block);
+  [[nodiscard]] Task<Result<void>> move_table();
   /// Lets the header name a table that is durable, and makes that durable too. On failure all is as before,
   /// and unsettled.
   [[nodiscard]] Task<Result<void>> switch_table(std::uint64_t offset, std::uint64_t clusters);
