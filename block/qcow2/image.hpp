@@ -66,6 +66,10 @@ class Image final : public BlockDevice {
                                                 ZeroFlags flags = {}) override;
   [[nodiscard]] Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
+  /// Gives every unallocated guest cluster of the range a host cluster. Where a backing file shows through,
+  /// only subclusters allow that; without them such clusters stay as they are.
+  [[nodiscard]] Task<Result<void>> preallocate(std::uint64_t offset, std::uint64_t bytes,
+                                               Preallocation mode) override;
   [[nodiscard]] Task<Result<void>> close() override;
 
   /// Writes one cluster compressed (`offset` at its start; all of it, or up to the end of the disk), or as it
@@ -159,6 +163,11 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> grow(std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> shrink(std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> move_l1(std::uint64_t entries);
+
+  // preallocate.cpp
+  [[nodiscard]] Task<Result<std::uint64_t>> preallocate_row(std::uint64_t offset, std::uint64_t end,
+                                                            Preallocation mode);
+  [[nodiscard]] bool may_preallocate(L2Entry entry, std::uint64_t guest) const;
 
   // zero.cpp
   [[nodiscard]] Task<Result<void>> zero_part(std::uint64_t offset, std::uint64_t bytes);

@@ -19,6 +19,7 @@ struct Variant {
   qcow2::CreateOptions options;
   bool backed = false;
   std::uint64_t cache = 0;
+  bool preallocated = false;
 };
 
 std::vector<Variant> variants() {
@@ -41,6 +42,12 @@ std::vector<Variant> variants() {
        .options = {.cluster_size = 16384, .extended_l2 = true},
        .backed = true},
       {.name = "64 KiB clusters", .sectors = 2048, .options = {}},
+      {.name = "preallocated", .sectors = 1024, .options = {.cluster_size = 4096}, .preallocated = true},
+      {.name = "preallocated subclusters, backing file",
+       .sectors = 1024,
+       .options = {.cluster_size = 16384, .extended_l2 = true},
+       .backed = true,
+       .preallocated = true},
   };
 }
 
@@ -84,6 +91,12 @@ struct Bench {
     options.size = variant.sectors * 512;
     auto created = sync_wait(scheduler, qcow2::create(disk, options));
     REQUIRE(created.has_value());
+    if (variant.preallocated) {
+      open();
+      REQUIRE(
+          sync_wait(scheduler, image->preallocate(0, image->size(), Preallocation::kMetadata)).has_value());
+      REQUIRE(sync_wait(scheduler, image->close()).has_value());
+    }
     disk.start_log();
   }
 
