@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/check.hpp"
 
 namespace whistler::qcow2 {
@@ -13,6 +14,11 @@ constexpr std::uint32_t kSliceBytes = 4096;
 constexpr std::uint64_t kRefcountCacheBytes = 1024 * 1024;
 constexpr std::uint64_t kMinCacheBytes = 64 * 1024;
 }  // namespace
+
+Image::Image(std::unique_ptr<BlockDevice> file, ImageOptions options)
+    : file_(std::move(file)), options_(options), bitmaps_(std::make_unique<Bitmaps>(*this)) {}
+
+Image::~Image() = default;
 
 std::unexpected<Error> Image::corrupt(const std::string& reason) const {
   return fail(ErrorCode::kCorrupt, fmt::format("{}: qcow2 {}", name(), reason));
@@ -117,7 +123,9 @@ Task<Result<void>> Image::prepare() {
       co_return done;
     }
   }
-  const auto kept = header_.autoclear & kRawExternalData;
+  const auto bitmaps = co_await bitmaps_->load();
+  const bool keep_bitmaps = bitmaps.has_value() && bitmap_extension(header_).has_value();
+  const auto kept = header_.autoclear & (kRawExternalData | (keep_bitmaps ? kBitmapsValid : 0));
   if (header_.autoclear != kept) {
     header_.autoclear = kept;
     done = co_await write_header_fields();
@@ -136,6 +144,34 @@ Task<Result<void>> Image::write_header_fields() {
   co_return written;
 }
 
+Task<Result<void>> Image::replace_header(Header changed) {
+  auto bytes = encode_header(changed);
+  if (!bytes) {  // the names of features are a courtesy
+    changed.set_extension(kFeatureNamesExtension, {});
+    bytes = encode_header(changed);
+  }
+  if (!bytes) {
+    co_return std::unexpected(bytes.error().within(name()));
+  }
+  const iovec vec{bytes->data(), bytes->size()};
+  auto written = co_await file_->writev(0, {&vec, 1});
+  if (written) {
+    written = co_await file_->flush();
+  }
+  if (written) {
+    header_ = std::move(changed);
+  }
+  co_return written;
+}
+
+Task<Result<void>> Image::note_change(std::uint64_t offset, std::uint64_t bytes) {
+  if (!bitmaps_->tracking()) {
+    co_return Result<void>{};
+  }
+  auto noted = co_await bitmaps_->note(offset, bytes);
+  co_return noted;
+}
+
 Task<void> Image::mark_corrupt() {
   if (read_only()) {
     co_return;
@@ -151,6 +187,9 @@ Task<void> Image::mark_corrupt() {
 
 Task<Result<void>> Image::close() {
   auto result = co_await refcounts_->release_tail();
+  if (result && !read_only()) {
+    result = co_await bitmaps_->sync();
+  }
   if (result) {
     result = co_await flush();
   }

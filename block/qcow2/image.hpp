@@ -9,9 +9,8 @@
 // clusters that lost their last reference may be used again. A crash at any point leaves, at worst, clusters
 // nobody uses.
 //
-// Missing: encryption (refused by name); persistent bitmaps are not kept up to date, but marked so by their
-// autoclear bit; the pieces of a request that is scattered over the file are done one after the other; a disk
-// made smaller keeps the length of its L1 table.
+// Missing: encryption (refused by name); the pieces of a request that is scattered over the file are done one
+// after the other; a disk made smaller keeps the length of its L1 table.
 #pragma once
 
 #include <memory>
@@ -39,6 +38,8 @@ struct ImageOptions {
   bool for_repair = false;
 };
 
+class Bitmaps;
+
 class Image final : public BlockDevice {
  public:
   static constexpr std::uint64_t kMaxAutomaticCache = 32 * 1024 * 1024;
@@ -47,6 +48,7 @@ class Image final : public BlockDevice {
   [[nodiscard]] static Task<Result<std::unique_ptr<Image>>> open(std::unique_ptr<BlockDevice> file,
                                                                  ImageOptions options);
 
+  ~Image() override;
   [[nodiscard]] const Header& header() const { return header_; }
   /// What unallocated clusters show; without one they are zeroes.
   void set_backing(std::unique_ptr<BlockDevice> backing) { backing_ = std::move(backing); }
@@ -78,9 +80,13 @@ class Image final : public BlockDevice {
   /// The same for data that was compressed elsewhere, in threads, by compress_cluster() of a whole cluster.
   [[nodiscard]] Task<Result<void>> write_packed(std::uint64_t offset, std::span<const std::uint8_t> packed);
 
+  /// The persistent dirty bitmaps.
+  [[nodiscard]] Bitmaps& bitmaps() { return *bitmaps_; }
+
   [[nodiscard]] const CacheStatistics& l2_statistics() const { return l2_cache_->statistics(); }
 
  private:
+  friend class Bitmaps;
   friend class Checker;
   friend class Snapshots;
 
@@ -106,8 +112,7 @@ class Image final : public BlockDevice {
     std::vector<std::uint8_t> bytes;
   };
 
-  Image(std::unique_ptr<BlockDevice> file, ImageOptions options)
-      : file_(std::move(file)), options_(options) {}
+  Image(std::unique_ptr<BlockDevice> file, ImageOptions options);
 
   [[nodiscard]] BlockDevice& data() { return data_file_ ? *data_file_ : *file_; }
   [[nodiscard]] std::unexpected<Error> corrupt(const std::string& reason) const;
@@ -116,6 +121,10 @@ class Image final : public BlockDevice {
   /// Writes what memory says and makes it durable. After a failure it is unknown which of the two is on disk,
   /// so the next writeback begins with this.
   [[nodiscard]] Task<Result<void>> write_header_fields();
+  /// Writes a header whose extensions have changed, durably, and takes it over.
+  [[nodiscard]] Task<Result<void>> replace_header(Header changed);
+  /// Tells the bitmaps that the content of this range is about to change.
+  [[nodiscard]] Task<Result<void>> note_change(std::uint64_t offset, std::uint64_t bytes);
   /// Sets the corrupt bit and stops writing, so that nothing makes the damage worse.
   [[nodiscard]] Task<void> mark_corrupt();
   /// The range lock's unit: guest clusters.
@@ -200,6 +209,7 @@ class Image final : public BlockDevice {
   Geometry geometry_;
   std::unique_ptr<Refcounts> refcounts_;
   std::unique_ptr<SliceCache> l2_cache_;
+  std::unique_ptr<Bitmaps> bitmaps_;
   std::vector<std::uint64_t> l1_;
   std::set<std::uint64_t> dirty_l1_sectors_;
   std::vector<PendingFree> pending_frees_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/image.hpp"
 
 namespace whistler::qcow2 {
@@ -18,7 +19,11 @@ Task<Result<void>> Image::resize(std::uint64_t bytes) {
   }
   RangeLock::Hold everything(requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
   co_await everything;
-  Result<void> result;
+  auto result = co_await bitmaps_->prepare_resize();
+  if (!result) {
+    co_return result;
+  }
+  const auto old_size = size();
   if (wanted > size()) {
     result = co_await grow(wanted);
   } else if (wanted < size()) {
@@ -26,6 +31,11 @@ Task<Result<void>> Image::resize(std::uint64_t bytes) {
   }
   if (result && geometry_.external_data) {
     result = co_await data_file_->resize(wanted);
+  }
+  if (size() != old_size) {
+    bitmaps_->resize(size());
+    auto stored = co_await bitmaps_->sync();
+    result = result ? stored : result;
   }
   co_return result;
 }

@@ -90,7 +90,7 @@ class SimulatedDisk final : public BlockDevice {
   [[nodiscard]] Bytes after_cut(Event when, Random& random) const;
 
  private:
-  void apply(Bytes& content, std::uint64_t offset, const Bytes& bytes) const;
+  static void apply(Bytes& content, std::uint64_t offset, std::span<const std::uint8_t> bytes);
 
   Scheduler& scheduler_;
   Bytes content_;
@@ -122,7 +122,14 @@ class GuestModel {
 
   /// Whether `tag` may be read in `sector`, of a running machine (`cut` = nothing) or after a power cut at
   /// that event.
-  [[nodiscard]] bool allowed(std::uint64_t sector, Tag tag, std::optional<Event> cut) const;
+  [[nodiscard]] bool allowed(std::uint64_t sector, Tag tag, std::optional<Event> cut) const {
+    return allowed_since(sector, tag, cut, vouched(cut));
+  }
+  /// Changes that ended before this event are durable after that power cut.
+  [[nodiscard]] Event vouched(std::optional<Event> cut) const;
+  /// allowed() for many sectors: `vouched` as vouched(cut) gives it.
+  [[nodiscard]] bool allowed_since(std::uint64_t sector, Tag tag, std::optional<Event> cut,
+                                   Event vouched) const;
   [[nodiscard]] std::uint64_t sectors() const { return versions_.size(); }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/request.hpp"
 
@@ -44,6 +45,12 @@ Task<Result<void>> Image::writev(std::uint64_t offset, IoVec from, WriteFlags fl
     co_return Result<void>{};
   }
   Result<void> result;
+  if (bitmaps_->tracking()) {
+    result = co_await bitmaps_->note(offset, bytes);
+    if (!result) {
+      co_return result;
+    }
+  }
   {
     auto hold = lock_clusters(offset, bytes, RangeLock::Mode::kShared);
     co_await hold;
