@@ -296,6 +296,8 @@ Result<void> Bitmaps::check_new(const std::string& name, std::uint64_t granulari
 }
 
 Task<Result<void>> Bitmaps::add(std::string name, std::uint64_t granularity, bool enabled) {
+  RangeLock::Hold everything(image_.requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
+  co_await everything;
   const auto guard = co_await mutex_.lock();
   auto loaded = co_await load();
   if (!loaded) {
@@ -320,6 +322,8 @@ Task<Result<void>> Bitmaps::add(std::string name, std::uint64_t granularity, boo
 }
 
 Task<Result<void>> Bitmaps::remove(std::string name) {
+  RangeLock::Hold everything(image_.requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
+  co_await everything;
   const auto guard = co_await mutex_.lock();
   auto loaded = co_await load();
   if (!loaded) {
@@ -348,6 +352,8 @@ Task<Result<void>> Bitmaps::remove(std::string name) {
 }
 
 Task<Result<void>> Bitmaps::clear(std::string name) {
+  RangeLock::Hold everything(image_.requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
+  co_await everything;
   const auto guard = co_await mutex_.lock();
   auto entry = co_await find_loaded(std::move(name));
   if (!entry) {
@@ -360,6 +366,8 @@ Task<Result<void>> Bitmaps::clear(std::string name) {
 }
 
 Task<Result<void>> Bitmaps::enable(std::string name, bool enabled) {
+  RangeLock::Hold everything(image_.requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
+  co_await everything;
   const auto guard = co_await mutex_.lock();
   auto entry = co_await find_loaded(std::move(name));
   if (!entry) {
@@ -372,6 +380,8 @@ Task<Result<void>> Bitmaps::enable(std::string name, bool enabled) {
 }
 
 Task<Result<void>> Bitmaps::merge(std::string name, const DirtyBits& source) {
+  RangeLock::Hold everything(image_.requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
+  co_await everything;
   const auto guard = co_await mutex_.lock();
   auto entry = co_await find_loaded(std::move(name));
   if (!entry) {

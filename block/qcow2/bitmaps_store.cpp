@@ -151,7 +151,7 @@ Task<Result<void>> Bitmaps::switch_directory(std::optional<BitmapExtension> exte
     auto changed = header;
     changed.set_extension(kBitmapsExtension,
                           extension ? encode_bitmap_extension(*extension).data : std::vector<std::uint8_t>{});
-    done = co_await image_.replace_header(std::move(changed));
+    done = co_await image_.replace_extensions(std::move(changed.extensions));
   }
   if (done && extension) {
     header.autoclear |= kBitmapsValid;

@@ -110,6 +110,10 @@ Task<Result<CheckReport>> Checker::run() {
   if (done) {
     done = co_await image_.flush();  // the check reads what is on disk
   }
+  const bool was_lazy = image_.lazy_;
+  if (done && image_.counts_deferred_) {
+    done = co_await image_.settle_counts();
+  }
   if (done) {
     done = co_await count_tables();
   }
@@ -145,6 +149,7 @@ Task<Result<CheckReport>> Checker::run() {
       co_return std::unexpected(done.error());
     }
   }
+  image_.lazy_ = was_lazy;
   co_return std::move(report_);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/check.hpp"
@@ -21,7 +22,7 @@ Image::Image(std::unique_ptr<BlockDevice> file, ImageOptions options)
 Image::~Image() = default;
 
 std::unexpected<Error> Image::corrupt(const std::string& reason) const {
-  return fail(ErrorCode::kCorrupt, fmt::format("{}: qcow2 {}", name(), reason));
+  return std::unexpected(Error{ErrorCode::kCorrupt, EIO, fmt::format("{}: qcow2: {}", name(), reason)});
 }
 
 Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> file, ImageOptions options) {
@@ -108,6 +109,8 @@ Task<Result<void>> Image::prepare() {
       refcounts_->add_metadata((entry & kOffsetMask) >> geometry_.cluster_bits);
     }
   }
+  co_await load_snapshot_places();
+  refcounts_->set_describe([this](std::uint64_t cluster) { return structure_at(cluster); });
   if (dirty && !options_.for_repair) {
     // Only refcounts may be behind; they are counted anew.
     auto report = co_await check_image(*this, Repair::kAll);
@@ -130,10 +133,14 @@ Task<Result<void>> Image::prepare() {
     header_.autoclear = kept;
     done = co_await write_header_fields();
   }
+  if (!options_.for_repair) {
+    resume_lazy();
+  }
   co_return done;
 }
 
 Task<Result<void>> Image::write_header_fields() {
+  const auto guard = co_await header_mutex_.lock();
   auto fields = encode_fields(header_);
   const iovec vec{&fields, std::min<std::size_t>(sizeof fields, header_.header_length)};
   auto written = co_await file_->writev(0, {&vec, 1});
@@ -144,7 +151,10 @@ Task<Result<void>> Image::write_header_fields() {
   co_return written;
 }
 
-Task<Result<void>> Image::replace_header(Header changed) {
+Task<Result<void>> Image::replace_extensions(std::vector<Extension> extensions) {
+  const auto guard = co_await header_mutex_.lock();
+  auto changed = header_;
+  changed.extensions = std::move(extensions);
   auto bytes = encode_header(changed);
   if (!bytes) {  // the names of features are a courtesy
     changed.set_extension(kFeatureNamesExtension, {});
@@ -159,7 +169,8 @@ Task<Result<void>> Image::replace_header(Header changed) {
     written = co_await file_->flush();
   }
   if (written) {
-    header_ = std::move(changed);
+    header_.extensions = std::move(changed.extensions);
+    header_.backing_name_offset = changed.backing_name_offset;
   }
   co_return written;
 }
@@ -172,19 +183,6 @@ Task<Result<void>> Image::note_change(std::uint64_t offset, std::uint64_t bytes)
   co_return noted;
 }
 
-Task<void> Image::mark_corrupt() {
-  if (read_only()) {
-    co_return;
-  }
-  corrupt_ = true;
-  if (header_.version >= 3) {
-    header_.incompatible |= kCorruptBit;
-    // Should this fail too, the image is still not written to any more.
-    auto written = co_await write_header_fields();
-    static_cast<void>(written);
-  }
-}
-
 Task<Result<void>> Image::close() {
   auto result = co_await refcounts_->release_tail();
   if (result && !read_only()) {
@@ -193,8 +191,13 @@ Task<Result<void>> Image::close() {
   if (result) {
     result = co_await flush();
   }
-  if (result && refcounts_->cache().has_dirty()) {  // the counts of clusters that flush has freed
+  lazy_ = false;
+  if (result &&
+      refcounts_->cache().has_dirty()) {  // deferred ones, and those of clusters that flush has freed
     result = co_await flush();
+  }
+  if (result && counts_deferred_ && !corrupt_) {
+    result = co_await settle_counts();
   }
   for (BlockDevice* device : {data_file_.get(), file_.get(), backing_.get()}) {
     if (device != nullptr) {

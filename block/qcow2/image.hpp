@@ -107,6 +107,12 @@ class Image final : public BlockDevice {
     std::uint64_t number = 0;
     std::vector<std::uint8_t> bytes;
   };
+  /// Clusters of the snapshot table or of a snapshot's L1 table.
+  struct SnapshotPlace {
+    std::uint64_t first = 0;
+    std::uint64_t end = 0;
+    bool l1 = false;
+  };
   struct DecompressedCluster {
     std::uint64_t entry = 0;
     std::vector<std::uint8_t> bytes;
@@ -121,12 +127,22 @@ class Image final : public BlockDevice {
   /// Writes what memory says and makes it durable. After a failure it is unknown which of the two is on disk,
   /// so the next writeback begins with this.
   [[nodiscard]] Task<Result<void>> write_header_fields();
-  /// Writes a header whose extensions have changed, durably, and takes it over.
-  [[nodiscard]] Task<Result<void>> replace_header(Header changed);
+  /// Writes the header with these extensions, durably, and takes them over. Nothing may allocate meanwhile.
+  [[nodiscard]] Task<Result<void>> replace_extensions(std::vector<Extension> extensions);
   /// Tells the bitmaps that the content of this range is about to change.
   [[nodiscard]] Task<Result<void>> note_change(std::uint64_t offset, std::uint64_t bytes);
-  /// Sets the corrupt bit and stops writing, so that nothing makes the damage worse.
-  [[nodiscard]] Task<void> mark_corrupt();
+  // corruption.cpp
+  /// Sets the corrupt bit and stops writing, so that nothing makes the damage worse. Says so once, in QEMU's
+  /// words: `error` is one of corrupt().
+  [[nodiscard]] Task<void> mark_corrupt(Error error);
+  /// What structure of the image lies in that cluster.
+  [[nodiscard]] std::string structure_at(std::uint64_t cluster) const;
+  /// The error of a write that would hit that structure.
+  [[nodiscard]] std::unexpected<Error> overlap(std::uint64_t cluster) const;
+  /// Whether a table of the image or of a snapshot lies there.
+  [[nodiscard]] bool is_guarded(std::uint64_t cluster) const;
+  /// Learns where the snapshots' tables are: after opening, and whenever the list has changed.
+  [[nodiscard]] Task<void> load_snapshot_places();
   /// The range lock's unit: guest clusters.
   [[nodiscard]] RangeLock::Hold lock_clusters(std::uint64_t offset, std::uint64_t bytes,
                                               RangeLock::Mode mode) {
@@ -135,6 +151,8 @@ class Image final : public BlockDevice {
 
   // mapping.cpp
   [[nodiscard]] Result<std::uint64_t> l2_table_at(std::uint64_t l1_index) const;
+  /// The error for an entry that contradicts the format.
+  [[nodiscard]] std::unexpected<Error> bad_entry(std::uint64_t guest, L2Entry entry, bool writing) const;
   [[nodiscard]] std::uint64_t slice_offset(std::uint64_t table, std::uint64_t guest) const;
   /// Index of `guest`'s entry within its slice.
   [[nodiscard]] std::uint64_t index_in_slice(std::uint64_t guest) const;
@@ -153,6 +171,7 @@ class Image final : public BlockDevice {
 
   // read.cpp
   [[nodiscard]] Task<Result<void>> read_runs(std::uint64_t offset, IoVec to, Run first);
+  [[nodiscard]] Task<Result<void>> read_part(std::uint64_t offset, Run run, IoVec to, std::uint64_t done);
   [[nodiscard]] Task<Result<void>> read_run(std::uint64_t offset, const Run& run, IoVec to);
   [[nodiscard]] Task<Result<void>> read_backing(std::uint64_t offset, IoVec to);
   [[nodiscard]] Task<Result<void>> read_compressed(std::uint64_t offset, std::uint64_t entry, IoVec to);
@@ -166,12 +185,16 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> write_exclusive(std::uint64_t offset, IoVec from);
   [[nodiscard]] Task<Result<std::uint64_t>> write_piece(std::uint64_t offset, IoVec from);
   [[nodiscard]] Task<Result<void>> write_host(std::uint64_t host, IoVec from);
+  [[nodiscard]] Task<Result<void>> write_part(std::uint64_t host, std::uint64_t bytes, IoVec from,
+                                              std::uint64_t done);
   [[nodiscard]] Task<Result<void>> keep_within_bounds();
 
   // resize.cpp
   [[nodiscard]] Task<Result<void>> grow(std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> shrink(std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> move_l1(std::uint64_t entries);
+  [[nodiscard]] Task<Result<void>> drop_l2_tables(std::uint64_t first);
+  [[nodiscard]] Task<Result<void>> cut_file();
 
   // preallocate.cpp
   [[nodiscard]] Task<Result<std::uint64_t>> preallocate_row(std::uint64_t offset, std::uint64_t end,
@@ -187,6 +210,11 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> flush_covering(bool durable);
   [[nodiscard]] Task<Result<void>> writeback(bool durable);
   [[nodiscard]] Task<Result<void>> barrier();
+  /// Before tables are written whose counts will not be: sets the dirty bit, durably.
+  [[nodiscard]] Task<Result<void>> defer_counts();
+  /// Writes all counts and clears the dirty bit. Until resume_lazy() counts are written with everything else.
+  [[nodiscard]] Task<Result<void>> settle_counts();
+  void resume_lazy() { lazy_ = header_.version >= 3 && (header_.compatible & kLazyRefcounts) != 0; }
   [[nodiscard]] std::vector<L1Sector> take_dirty_l1();
   [[nodiscard]] Task<Result<void>> write_l1(const std::vector<L1Sector>& sectors);
   [[nodiscard]] Task<Result<void>> write_metadata(std::vector<SliceCache::Dirty>& counts,
@@ -217,9 +245,15 @@ class Image final : public BlockDevice {
   RangeLock requests_;
   AsyncMutex l2_allocation_;
   AsyncMutex writeback_mutex_;
+  AsyncMutex header_mutex_;  ///< one write of the header at a time, each of what memory says then
   std::uint64_t flushes_asked_ = 0;
   std::uint64_t flushes_covered_ = 0;
+  std::vector<SnapshotPlace> snapshot_places_;  ///< in order
   bool corrupt_ = false;
+  bool told_of_damage_ = false;
+  /// Refcounts may stay behind in memory while the dirty bit is set ("lazy refcounts").
+  bool lazy_ = false;
+  bool counts_deferred_ = false;  ///< and they may be behind now: the dirty bit is on disk because of it
   bool header_unsettled_ = false;
 };
 

@@ -36,7 +36,7 @@ Task<Result<void>> Image::preallocate(std::uint64_t offset, std::uint64_t bytes,
     at = *next;
   }
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }

@@ -5,8 +5,12 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "block/iovec.hpp"
+#include "block/qcow2/bitmaps.hpp"
+#include "block/qcow2/image.hpp"
+#include "block/qcow2/snapshots.hpp"
 
 namespace whistler::test {
 
@@ -120,7 +124,8 @@ Bytes SimulatedDisk::after_cut(Event when, Random& random) const {
       }
       if (take) {
         apply(content, write->offset + at,
-              std::span(write->bytes).subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(end - at)));
+              std::span(write->bytes)
+                  .subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(end - at)));
       }
       at = end;
     }
@@ -215,20 +220,38 @@ std::string Workload::run() {
 }
 
 Task<void> Workload::request() {
+  auto* image = dynamic_cast<qcow2::Image*>(&device_);
+  if (image != nullptr && below(random_, 100) < options_.administration_percent) {
+    co_await administer(*image);
+    co_return;
+  }
   const auto kind = below(random_, 100);
   if (kind < options_.flush_percent) {
     co_await flush();
     co_return;
   }
-  const auto sector = below(random_, model_.sectors());
-  const auto count =
-      1 + below(random_, std::min<std::uint64_t>(options_.max_sectors, model_.sectors() - sector));
+  auto sector = below(random_, model_.sectors());
+  auto count = 1 + below(random_, std::min<std::uint64_t>(options_.max_sectors, model_.sectors() - sector));
+  const bool compressed = image != nullptr && below(random_, 100) < options_.compressed_percent;
+  if (compressed) {
+    const auto cluster = (std::uint64_t{1} << image->header().cluster_bits) / kSector;
+    sector = sector / cluster * cluster;
+    count = std::min(cluster, model_.sectors() - sector);
+    if (count != cluster) {
+      co_return;
+    }
+  }
   for (const auto& [first, end] : busy_) {
     if (first < sector + count && sector < end) {
       co_return;  // overlaps: what such requests leave is not defined
     }
   }
   busy_.emplace(sector, sector + count);
+  if (compressed) {
+    co_await write_compressed(*image, sector, count);
+    busy_.erase(sector);
+    co_return;
+  }
   auto limit = options_.flush_percent + options_.discard_percent;
   if (kind < limit) {
     co_await zero(sector, count, true);
@@ -269,6 +292,65 @@ Task<void> Workload::write(std::uint64_t sector, std::uint64_t count) {
   auto result = co_await device_.writev(sector * kSector, {&vec, 1});
   model_.end_change(change, scheduler_.next_event(), result.has_value());
   note_result(result);
+}
+
+Task<void> Workload::write_compressed(qcow2::Image& image, std::uint64_t sector, std::uint64_t count) {
+  const auto tag = model_.next_tag();
+  Bytes data;
+  const auto one = GuestModel::sector_content(tag);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    data.insert(data.end(), one.begin(), one.end());
+  }
+  const auto change = model_.begin_change(sector, count, tag, scheduler_.next_event());
+  const iovec vec{data.data(), data.size()};
+  auto result = co_await image.write_compressed(sector * kSector, {&vec, 1});
+  model_.end_change(change, scheduler_.next_event(), result.has_value());
+  note_result(result);
+}
+
+/// One at a time; none of it changes what the guest sees of its disk.
+Task<void> Workload::administer(qcow2::Image& image) {
+  if (std::exchange(administering_, true)) {
+    co_return;
+  }
+  const auto disk = model_.sectors() * kSector;
+  Result<void> result;
+  qcow2::Snapshots snapshots(image);
+  switch (below(random_, 6)) {
+    case 0: result = co_await snapshots.create({}); break;
+    case 1: {
+      auto list = co_await snapshots.list();
+      if (!list) {
+        result = std::unexpected(list.error());
+      } else if (!list->empty()) {
+        const auto id = list->front().id;
+        result = co_await snapshots.remove(id);
+      }
+      break;
+    }
+    case 2: {
+      const auto longer = disk + below(random_, 100) * 4096;
+      result = co_await image.resize(longer);
+      break;
+    }
+    case 3: result = co_await image.resize(disk); break;
+    default:
+      if (image.header().version < 3) {
+        break;
+      }
+      if (bitmap_exists_) {
+        result = co_await image.bitmaps().remove("b");
+      } else {
+        result = co_await image.bitmaps().add("b", 4096, true);
+      }
+      bitmap_exists_ = bitmap_exists_ != result.has_value();
+  }
+  // Refcounts of few bits cannot count snapshots: that is said, and nothing happens.
+  if (!result && result.error().code == ErrorCode::kUnsupported) {
+    result = {};
+  }
+  note_result(result);
+  administering_ = false;
 }
 
 Task<void> Workload::zero(std::uint64_t sector, std::uint64_t count, bool discard) {

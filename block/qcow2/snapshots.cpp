@@ -109,9 +109,11 @@ Task<Result<void>> Snapshots::finish(Result<void> done) {
   if (done) {
     done = co_await mark_dirty(false);
   }
+  co_await image_.load_snapshot_places();
   if (!done) {
     done = co_await recover(done.error());
   }
+  image_.resume_lazy();
   co_return done;
 }
 
@@ -128,7 +130,7 @@ Task<Result<void>> Snapshots::create(Snapshot snapshot) {
   }
   RangeLock::Hold everything(image_.requests_, 0, kEverything, RangeLock::Mode::kExclusive);
   co_await everything;
-  auto done = co_await image_.flush_covering(true);  // all tables are on disk, and nothing waits to be freed
+  auto done = co_await image_.settle_counts();  // all tables are on disk, and nothing waits to be freed
   auto list = co_await read_table();
   if (!done || !list) {
     co_return done ? std::unexpected(list.error()) : done;
@@ -377,7 +379,7 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
   }
   RangeLock::Hold everything(image_.requests_, 0, kEverything, RangeLock::Mode::kExclusive);
   co_await everything;
-  auto done = co_await image_.flush_covering(true);
+  auto done = co_await image_.settle_counts();
   auto list = co_await read_table();
   if (!done || !list) {
     co_return done ? std::unexpected(list.error()) : done;

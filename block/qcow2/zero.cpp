@@ -31,7 +31,7 @@ Task<Result<void>> Image::discard(std::uint64_t offset, std::uint64_t bytes) {
   co_await hold;
   auto result = co_await zero_clusters(begin, end - begin, true, true);
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }
@@ -68,7 +68,7 @@ Task<Result<void>> Image::write_zeroes(std::uint64_t offset, std::uint64_t bytes
     }
   }
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   if (result && flags.fua) {
     result = co_await flush();
