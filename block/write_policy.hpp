@@ -36,6 +36,10 @@ class WritePolicy final : public BlockDevice {
     return image_->block_status(offset, bytes);
   }
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override { return image_->resize(bytes); }
+  [[nodiscard]] Task<Result<void>> preallocate(std::uint64_t offset, std::uint64_t bytes,
+                                               Preallocation mode) override {
+    return image_->preallocate(offset, bytes, mode);
+  }
   [[nodiscard]] Task<Result<void>> close() override { return image_->close(); }
 
  private:

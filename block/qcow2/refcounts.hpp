@@ -37,8 +37,11 @@ class Refcounts {
   [[nodiscard]] Task<Result<void>> load(bool tolerate = false);
   [[nodiscard]] bool damaged() const { return damaged_; }
 
-  /// Takes 1 to `wanted` free neighbouring clusters and counts them once.
-  [[nodiscard]] Task<Result<ClusterRun>> allocate(std::uint64_t wanted);
+  /// Tells what structure of the image lies in a cluster, for messages.
+  void set_describe(std::function<std::string(std::uint64_t)> describe) { describe_ = std::move(describe); }
+  /// Takes 1 to `wanted` free neighbouring clusters and counts them once. `purpose`: what they are for, if not
+  /// for data.
+  [[nodiscard]] Task<Result<ClusterRun>> allocate(std::uint64_t wanted, const char* purpose = nullptr);
   /// Takes exactly `count` neighbouring clusters: for tables.
   [[nodiscard]] Task<Result<ClusterRun>> allocate_row(std::uint64_t count);
   /// Takes room for a compressed cluster of `bytes` bytes, at most a cluster, packed behind the last one
@@ -100,7 +103,7 @@ class Refcounts {
   /// and unsettled.
   [[nodiscard]] Task<Result<void>> switch_table(std::uint64_t offset, std::uint64_t clusters);
   [[nodiscard]] Result<ClusterRun> take_run(SliceCache::Pin& pin, std::uint64_t cluster, std::uint64_t end,
-                                            std::uint64_t wanted);
+                                            std::uint64_t wanted, const char* purpose);
   void note_used(ClusterRun& run);
   [[nodiscard]] std::unexpected<Error> corrupt(const std::string& reason) const;
 
@@ -113,6 +116,7 @@ class Refcounts {
   /// Where the next compressed cluster may begin; 0 if nowhere. Its cluster is counted once for that, so that
   /// it cannot be freed and handed out while it is being filled.
   std::uint64_t tail_ = 0;
+  std::function<std::string(std::uint64_t)> describe_;
   std::vector<std::uint64_t> table_;
   std::unordered_set<std::uint64_t> metadata_;
   std::uint64_t hint_ = 0;  ///< no free cluster lies below
