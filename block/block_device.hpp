@@ -10,6 +10,7 @@
 
 #include "base/result.hpp"
 #include "base/task.hpp"
+#include "block/debug_event.hpp"
 
 namespace whistler {
 
@@ -58,6 +59,9 @@ class BlockDevice {
   [[nodiscard]] virtual std::string name() const = 0;
   /// Offsets, lengths and memory addresses must be multiples of this (1, or the sector size under O_DIRECT).
   [[nodiscard]] virtual std::uint32_t request_alignment() const { return 1; }
+
+  /// The layer above is about to do that; for a layer that injects faults.
+  virtual void debug_event(DebugEvent event) { static_cast<void>(event); }
 
   [[nodiscard]] virtual Task<Result<void>> readv(std::uint64_t offset, IoVec to) = 0;
   [[nodiscard]] virtual Task<Result<void>> writev(std::uint64_t offset, IoVec from,

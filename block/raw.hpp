@@ -12,11 +12,14 @@ namespace whistler {
 class RawDevice final : public BlockDevice {
  public:
   explicit RawDevice(std::unique_ptr<BlockDevice> file);
+  /// A part of the file, of fixed size: `offset` and `bytes` must lie within it.
+  RawDevice(std::unique_ptr<BlockDevice> file, std::uint64_t offset, std::uint64_t bytes);
 
   [[nodiscard]] std::uint64_t size() const override { return size_; }
   [[nodiscard]] bool read_only() const override { return file_->read_only(); }
   [[nodiscard]] std::string name() const override { return file_->name(); }
   [[nodiscard]] std::uint32_t request_alignment() const override { return file_->request_alignment(); }
+  void debug_event(DebugEvent event) override { file_->debug_event(event); }
   [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override;
   [[nodiscard]] Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) override;
   [[nodiscard]] Task<Result<void>> flush() override { return file_->flush(); }
@@ -29,7 +32,9 @@ class RawDevice final : public BlockDevice {
 
  private:
   std::unique_ptr<BlockDevice> file_;
+  std::uint64_t offset_ = 0;
   std::uint64_t size_;
+  bool fixed_size_ = false;
 };
 
 }  // namespace whistler

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 #include "block/qcow2/check.hpp"
 
@@ -12,6 +14,13 @@ namespace {
 constexpr std::uint32_t kSliceBytes = 4096;
 constexpr std::uint64_t kRefcountCacheBytes = 1024 * 1024;
 constexpr std::uint64_t kMinCacheBytes = 64 * 1024;
+
+Error header_read_error(const Error& error) {
+  auto named = error.within("qcow2 header");
+  named.brief = "Could not read qcow2 header: " +
+                std::generic_category().message(error.sys_errno != 0 ? error.sys_errno : EIO);
+  return named;
+}
 }  // namespace
 
 std::unexpected<Error> Image::corrupt(const std::string& reason) const {
@@ -28,7 +37,7 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
   iovec vec{bytes.data(), first_part};
   auto read = co_await device.readv(0, {&vec, 1});
   if (!read) {
-    co_return std::unexpected(read.error().within("qcow2 header"));
+    co_return std::unexpected(header_read_error(read.error()));
   }
   const auto cluster_bits = first_part >= 24 ? load_be<std::uint32_t>(&bytes[20]) : 0;
   const bool long_cluster = cluster_bits > 12 && cluster_bits <= kMaxClusterBits;
@@ -37,7 +46,7 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
     vec = {bytes.data() + first_part, bytes.size() - first_part};
     read = co_await device.readv(first_part, {&vec, 1});
     if (!read) {
-      co_return std::unexpected(read.error().within("qcow2 header"));
+      co_return std::unexpected(header_read_error(read.error()));
     }
   }
   auto header = parse_header(bytes, device.size(), device.name());
@@ -50,7 +59,8 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
     co_return fail(
         ErrorCode::kCorrupt,
         fmt::format("{}: the image is marked corrupt: repair it with check -r all, or open it read-only",
-                    device.name()));
+                    device.name()),
+        "qcow2: Image is corrupt; cannot be opened read/write");
   }
   const auto& geometry = image->geometry_;
   const auto whole_disk = geometry.clusters_for(image->size()) * geometry.l2_entry_bytes() + kSliceBytes;
@@ -83,7 +93,7 @@ Task<Result<void>> Image::load_l1() {
 }
 
 Task<Result<void>> Image::prepare() {
-  if (geometry_.external_data && !data_file_ && !options_.for_repair) {
+  if (geometry_.external_data && !data_file_ && !options_.for_repair && !options_.no_io) {
     co_return fail(ErrorCode::kInvalid,
                    fmt::format("{}: the image keeps its data in another file, which was not opened", name()));
   }

@@ -37,6 +37,8 @@ struct ImageOptions {
   bool discard = true;
   /// Let a read-only open pass an image marked corrupt, and a writable one too (for repair).
   bool for_repair = false;
+  /// Only metadata is wanted: an external data file need not be there.
+  bool no_io = false;
 };
 
 class Image final : public BlockDevice {
