@@ -433,6 +433,27 @@ Task<Result<void>> FileDevice::resize(std::uint64_t bytes) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> FileDevice::preallocate(std::uint64_t offset, std::uint64_t bytes, Preallocation mode) {
+  if (auto ok = check_write(offset, bytes); !ok) {
+    co_return ok;
+  }
+  if (bytes == 0 || mode == Preallocation::kOff || mode == Preallocation::kMetadata || block_device_) {
+    co_return Result<void>{};  // a file's own tables are the host's affair
+  }
+  if (mode == Preallocation::kFalloc) {
+    const auto error = co_await allocate(0, offset, bytes);
+    if (error == 0) {
+      size_ = std::max(size_, offset + bytes);
+      co_return Result<void>{};
+    }
+    if (!not_offered(error)) {
+      co_return io_error(-error, "cannot allocate", offset, bytes);
+    }
+  }
+  auto result = co_await write_plain_zeroes(offset, bytes);
+  co_return result;
+}
+
 Task<Result<void>> FileDevice::close() {
   auto result = co_await flush();
   if (::close(std::exchange(fd_, -1)) != 0 && result) {

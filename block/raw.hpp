@@ -28,6 +28,10 @@ class RawDevice final : public BlockDevice {
                                                 ZeroFlags flags = {}) override;
   [[nodiscard]] Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
+  [[nodiscard]] Task<Result<void>> preallocate(std::uint64_t offset, std::uint64_t bytes,
+                                               Preallocation mode) override {
+    return file_->preallocate(offset, bytes, mode);
+  }
   [[nodiscard]] Task<Result<void>> close() override { return file_->close(); }
 
  private:
