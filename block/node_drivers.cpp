@@ -4,6 +4,8 @@
 #include <array>
 #include <vector>
 
+#include "block/nbd/node_driver.hpp"
+
 namespace whistler {
 
 std::span<const FormatDriver> format_drivers() {
@@ -16,6 +18,7 @@ std::span<const FormatDriver> format_drivers() {
 std::span<const ProtocolDriver> protocol_drivers() {
   static const std::vector<ProtocolDriver> drivers = {
       // One line a protocol.
+      {"nbd", "nbd nbd+tcp nbd+unix nbds nbds+tcp nbds+unix", nbd::parse_nbd_filename, nbd::open_nbd},
   };
   return drivers;
 }

@@ -54,6 +54,7 @@ class Image final : public BlockDevice {
   [[nodiscard]] const Header& header() const { return header_; }
   /// What unallocated clusters show; without one they are zeroes.
   void set_backing(std::unique_ptr<BlockDevice> backing) { backing_ = std::move(backing); }
+  [[nodiscard]] BlockDevice* backing() const { return backing_.get(); }
   void set_data_file(std::unique_ptr<BlockDevice> data_file) { data_file_ = std::move(data_file); }
   /// The last step of opening: loads what writing needs, repairs refcounts a crash left behind (dirty bit),
   /// and clears what this program does not keep up to date (autoclear features).
