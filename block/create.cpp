@@ -25,13 +25,26 @@ Result<std::uint64_t> backing_size(Ring& ring, const NewImage& image) {
   return (*backing)->size();
 }
 
-Result<void> create_file(Ring& ring, const std::string& path, std::uint64_t bytes) {
+Result<void> create_file(Ring& ring, const std::string& path, std::uint64_t bytes,
+                         Preallocation preallocation) {
   auto file = FileDevice::create(ring, {.path = path});
   if (!file) {
     return std::unexpected(file.error());
   }
   auto done = sync_wait(ring, (*file)->resize(bytes));
+  if (done) {
+    done = sync_wait(ring, (*file)->preallocate(0, bytes, preallocation));
+  }
   return done ? sync_wait(ring, (*file)->close()) : done;
+}
+
+Result<void> preallocate(Ring& ring, const std::string& path, Preallocation mode) {
+  auto image = open_image(ring, {.path = path, .format = "qcow2", .ignore_backing = true});
+  if (!image) {
+    return std::unexpected(image.error());
+  }
+  auto done = sync_wait(ring, (*image)->preallocate(0, (*image)->size(), mode));
+  return done ? sync_wait(ring, (*image)->close()) : done;
 }
 
 Result<void> create_qcow2(Ring& ring, const NewImage& image, const qcow2::CreateOptions& options) {
@@ -40,7 +53,8 @@ Result<void> create_qcow2(Ring& ring, const NewImage& image, const qcow2::Create
     if (!path) {
       return std::unexpected(path.error());
     }
-    if (auto made = create_file(ring, *path, options.data_file_raw ? options.size : 0); !made) {
+    const auto bytes = options.data_file_raw ? options.size : 0;
+    if (auto made = create_file(ring, *path, bytes, Preallocation::kOff); !made) {
       return made;
     }
   }
@@ -49,7 +63,13 @@ Result<void> create_qcow2(Ring& ring, const NewImage& image, const qcow2::Create
     return std::unexpected(file.error());
   }
   auto done = sync_wait(ring, qcow2::create(**file, options));
-  return done ? sync_wait(ring, (*file)->close()) : done;
+  if (done) {
+    done = sync_wait(ring, (*file)->close());
+  }
+  if (done && options.effective_preallocation() != Preallocation::kOff) {
+    done = preallocate(ring, image.path, options.effective_preallocation());
+  }
+  return done;
 }
 
 }  // namespace
@@ -64,7 +84,7 @@ Result<void> create_image(Ring& ring, const NewImage& image) {
       return fail(ErrorCode::kInvalid,
                   fmt::format("{}: a new raw image needs a size, and has no backing file", image.path));
     }
-    return create_file(ring, image.path, *image.size);
+    return create_file(ring, image.path, *image.size, image.qcow2.preallocation);
   }
   auto options = image.qcow2;
   if (options.backing_file && !options.backing_format) {
