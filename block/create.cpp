@@ -26,12 +26,16 @@ Result<std::uint64_t> backing_size(Ring& ring, const NewImage& image) {
   return (*backing)->size();
 }
 
-Result<void> create_file(Ring& ring, const std::string& path, std::uint64_t bytes) {
+Result<void> create_file(Ring& ring, const std::string& path, std::uint64_t bytes,
+                         Preallocation preallocation) {
   auto file = FileDevice::create(ring, {.path = path});
   if (!file) {
     return std::unexpected(file.error());
   }
   auto done = sync_wait(ring, (*file)->resize(bytes));
+  if (done) {
+    done = sync_wait(ring, (*file)->preallocate(0, bytes, preallocation));
+  }
   return done ? sync_wait(ring, (*file)->close()) : done;
 }
 
@@ -52,13 +56,23 @@ Result<void> finish(const NewImage& image, Result<void> done) {
   return done;
 }
 
+Result<void> preallocate(Ring& ring, const std::string& path, Preallocation mode) {
+  auto image = open_image(ring, {.path = path, .format = "qcow2", .ignore_backing = true});
+  if (!image) {
+    return std::unexpected(image.error());
+  }
+  auto done = sync_wait(ring, (*image)->preallocate(0, (*image)->size(), mode));
+  return done ? sync_wait(ring, (*image)->close()) : done;
+}
+
 Result<void> create_qcow2(Ring& ring, const NewImage& image, const qcow2::CreateOptions& options) {
   if (options.data_file) {
     const auto path = resolve_name(image.path, *options.data_file);
     if (!path) {
       return std::unexpected(path.error());
     }
-    if (auto made = create_file(ring, *path, options.data_file_raw ? options.size : 0); !made) {
+    const auto bytes = options.data_file_raw ? options.size : 0;
+    if (auto made = create_file(ring, *path, bytes, Preallocation::kOff); !made) {
       return made;
     }
   }
@@ -67,7 +81,13 @@ Result<void> create_qcow2(Ring& ring, const NewImage& image, const qcow2::Create
     return std::unexpected(file.error());
   }
   auto done = sync_wait(ring, qcow2::create(**file, options));
-  return done ? sync_wait(ring, (*file)->close()) : done;
+  if (done) {
+    done = sync_wait(ring, (*file)->close());
+  }
+  if (done && options.effective_preallocation() != Preallocation::kOff) {
+    done = preallocate(ring, image.path, options.effective_preallocation());
+  }
+  return done;
 }
 
 }  // namespace
@@ -82,7 +102,7 @@ Result<void> create_image(Ring& ring, const NewImage& image) {
       return fail(ErrorCode::kInvalid, fmt::format("{}: a new {} image needs a size, and has no backing file",
                                                    image.path, image.format));
     }
-    return image.format == "raw" ? create_file(ring, image.path, *image.size)
+    return image.format == "raw" ? create_file(ring, image.path, *image.size, image.qcow2.preallocation)
                                  : finish(image, create_luks(ring, image));
   }
   auto options = image.qcow2;

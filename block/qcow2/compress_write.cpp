@@ -42,6 +42,10 @@ Task<Result<void>> Image::write_packed(std::uint64_t offset, std::span<const std
                    fmt::format("{}: {} bytes do not make a compressed cluster at offset {}", name(),
                                packed.size(), offset));
   }
+  auto noted = co_await note_change(offset, geometry_.cluster_size());
+  if (!noted) {
+    co_return noted;
+  }
   auto hold = lock_clusters(offset, 1, RangeLock::Mode::kExclusive);
   co_await hold;
   auto room = co_await keep_within_bounds();

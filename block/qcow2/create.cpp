@@ -36,6 +36,10 @@ Result<Header> make_header(const CreateOptions& options) {
   if (options.data_file && options.backing_file && options.data_file_raw) {
     return invalid("a raw external data file and a backing file exclude each other");
   }
+  if (options.preallocation != Preallocation::kOff && options.backing_file && !options.extended_l2) {
+    return invalid(
+        "Backing file and preallocation can only be used at the same time if extended_l2 is enabled");
+  }
   if (options.data_file_raw && !options.data_file) {
     return invalid("a raw external data file needs the name of that file");
   }

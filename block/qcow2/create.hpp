@@ -30,6 +30,12 @@ struct CreateOptions {
   std::optional<std::string> data_file = {};
   bool data_file_raw = false;
   std::optional<EncryptionOptions> encryption = {};
+  /// Done by create_image(), once the empty image is there. A raw data file makes kOff mean kMetadata, so
+  /// that other programs may write to it.
+  Preallocation preallocation = Preallocation::kOff;
+  [[nodiscard]] Preallocation effective_preallocation() const {
+    return preallocation == Preallocation::kOff && data_file_raw ? Preallocation::kMetadata : preallocation;
+  }
 };
 
 /// Where the tables of a new image go: header, refcount table, refcount blocks, L1 table, LUKS header, each

@@ -218,9 +218,18 @@ std::optional<std::string> Header::extension_text(std::uint32_t type) const {
 }
 
 void Header::set_extension_text(std::uint32_t type, const std::string& text) {
-  std::erase_if(extensions, [=](const Extension& e) { return e.type == type; });
-  if (!text.empty()) {
-    extensions.push_back({type, {text.begin(), text.end()}});
+  set_extension(type, {text.begin(), text.end()});
+}
+
+void Header::set_extension(std::uint32_t type, std::vector<std::uint8_t> data) {
+  const auto found =
+      std::find_if(extensions.begin(), extensions.end(), [=](const Extension& e) { return e.type == type; });
+  if (data.empty()) {
+    std::erase_if(extensions, [=](const Extension& e) { return e.type == type; });
+  } else if (found != extensions.end()) {
+    found->data = std::move(data);
+  } else {
+    extensions.push_back({type, std::move(data)});
   }
 }
 

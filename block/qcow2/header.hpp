@@ -58,6 +58,8 @@ struct Header {
     return extension_text(kBackingFormatExtension);
   }
   [[nodiscard]] std::optional<std::string> data_file() const { return extension_text(kDataFileExtension); }
+  /// Puts `data` in the place of the extension of that type, or behind all others; none if it is empty.
+  void set_extension(std::uint32_t type, std::vector<std::uint8_t> data);
   void set_extension_text(std::uint32_t type, const std::string& text);
   /// Set if, and only if, the encryption is LUKS.
   [[nodiscard]] std::optional<CryptoHeader> crypto_header() const;

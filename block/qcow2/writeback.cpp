@@ -21,7 +21,7 @@ Task<Result<void>> Image::flush() {
   }
   auto result = co_await flush_covering(true);
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }
@@ -59,8 +59,16 @@ Task<Result<void>> Image::writeback(bool durable) {
       co_return settled;
     }
   }
+  if (lazy_ && !counts_deferred_ && (l2_cache_->has_dirty() || !dirty_l1_sectors_.empty())) {
+    auto deferred = co_await defer_counts();
+    if (!deferred) {
+      co_return deferred;
+    }
+  }
+  // Counts that may stay behind are written only when they crowd the memory.
+  const bool leave_counts = lazy_ && counts_deferred_ && !refcounts_->cache().crowded();
   // The moment: no waiting between these four lines.
-  auto counts = refcounts_->cache().take_dirty();
+  auto counts = leave_counts ? std::vector<SliceCache::Dirty>{} : refcounts_->cache().take_dirty();
   auto slices = l2_cache_->take_dirty();
   auto l1 = take_dirty_l1();
   auto frees = std::exchange(pending_frees_, {});
@@ -83,6 +91,30 @@ Task<Result<void>> Image::writeback(bool durable) {
     }
   }
   pending_frees_.insert(pending_frees_.end(), frees.begin(), frees.end());  // those not done
+  co_return done;
+}
+
+Task<Result<void>> Image::defer_counts() {
+  header_.incompatible |= kDirty;
+  auto written = co_await write_header_fields();
+  if (!written) {
+    header_.incompatible &= ~kDirty;
+  }
+  counts_deferred_ = written.has_value();
+  co_return written;
+}
+
+Task<Result<void>> Image::settle_counts() {
+  lazy_ = false;
+  auto done = co_await flush_covering(true);
+  if (done && refcounts_->cache().has_dirty()) {  // of clusters that became free just now
+    done = co_await flush_covering(true);
+  }
+  if (done && counts_deferred_) {
+    header_.incompatible &= ~kDirty;
+    done = co_await write_header_fields();
+    counts_deferred_ = !done.has_value();
+  }
   co_return done;
 }
 

@@ -23,11 +23,15 @@ Task<Result<void>> Image::discard(std::uint64_t offset, std::uint64_t bytes) {
       (header_.autoclear & kRawExternalData) != 0) {
     co_return Result<void>{};
   }
+  auto noted = co_await note_change(begin, end - begin);
+  if (!noted) {
+    co_return noted;
+  }
   auto hold = lock_clusters(begin, end - begin, RangeLock::Mode::kExclusive);
   co_await hold;
   auto result = co_await zero_clusters(begin, end - begin, true, true);
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }
@@ -48,7 +52,10 @@ Task<Result<void>> Image::write_zeroes(std::uint64_t offset, std::uint64_t bytes
   if (!by_mapping || whole_begin >= whole_end) {
     whole_begin = whole_end = end;
   }
-  Result<void> result;
+  auto result = co_await note_change(offset, bytes);
+  if (!result) {
+    co_return result;
+  }
   {
     auto hold = lock_clusters(offset, bytes, RangeLock::Mode::kExclusive);
     co_await hold;
@@ -61,7 +68,7 @@ Task<Result<void>> Image::write_zeroes(std::uint64_t offset, std::uint64_t bytes
     }
   }
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   if (result && flags.fua) {
     result = co_await flush();

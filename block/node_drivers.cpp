@@ -1,0 +1,35 @@
+#include "block/node_drivers.hpp"
+
+#include "block/node_encryption.hpp"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace whistler {
+
+std::span<const FormatDriver> format_drivers() {
+  static const std::vector<FormatDriver> drivers = {
+      // One line a format.
+      luks_format(),
+  };
+  return drivers;
+}
+
+std::span<const ProtocolDriver> protocol_drivers() {
+  static const std::vector<ProtocolDriver> drivers = {
+      // One line a protocol.
+  };
+  return drivers;
+}
+
+bool is_known_driver(std::string_view name) {
+  constexpr std::array<std::string_view, 6> kBuiltIn = {"file",    "raw",      "qcow2",
+                                                        "null-co", "blkdebug", "host_device"};
+  const auto has_name = [&](const auto& driver) { return driver.name == name; };
+  return std::find(kBuiltIn.begin(), kBuiltIn.end(), name) != kBuiltIn.end() ||
+         std::any_of(format_drivers().begin(), format_drivers().end(), has_name) ||
+         std::any_of(protocol_drivers().begin(), protocol_drivers().end(), has_name);
+}
+
+}  // namespace whistler
