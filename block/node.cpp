@@ -11,6 +11,7 @@
 
 #include "block/blkdebug.hpp"
 #include "block/node_drivers.hpp"
+#include "block/node_encryption.hpp"
 #include "block/null_device.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
@@ -605,7 +606,7 @@ Task<Result<OpenNode>> Opener::finish_qcow2(OpenNode file, Options options, Node
   erase_keys(options, {"l2-cache-size", "cache-size", "refcount-cache-size", "l2-cache-entry-size",
                        "cache-clean-interval", "lazy-refcounts", "overlap-check", "pass-discard-request",
                        "pass-discard-snapshot", "pass-discard-other", "discard-no-unref"});
-  const Options encrypt = take_child(options, "encrypt");
+  Options encrypt = take_child(options, "encrypt");
   auto image = co_await qcow2::Image::open(std::move(file.device),
                                            {.read_only = flags.read_only,
                                             .metadata_cache_bytes = cache->value_or(total->value_or(0)),
@@ -622,8 +623,13 @@ Task<Result<OpenNode>> Opener::finish_qcow2(OpenNode file, Options options, Node
   node.file = std::move(file.node);
   node.qcow2 = image->get();
   node.device = image->get();
-  name_format_node(node, Options::object(), true);
-  auto done = co_await open_data_file(**image, node, options, flags, above);
+  Options own = Options::object();
+  auto done = co_await unlock_image(**image, std::move(encrypt), flags, own);
+  const bool plain = own.empty();
+  name_format_node(node, own, plain);
+  if (done) {
+    done = co_await open_data_file(**image, node, options, flags, above);
+  }
   if (done) {
     done = co_await open_backing(**image, node, options, flags, above);
   }
@@ -636,7 +642,7 @@ Task<Result<OpenNode>> Opener::finish_qcow2(OpenNode file, Options options, Node
   if (!done) {
     co_return std::unexpected(done.error());
   }
-  name_format_node(node, Options::object(), true);
+  name_format_node(node, own, plain);
   opened.device = std::move(*image);
   co_return opened;
 }

@@ -19,6 +19,9 @@ namespace whistler {
 namespace qcow2 {
 class Image;
 }  // namespace qcow2
+namespace crypto {
+class LuksDevice;
+}  // namespace crypto
 
 struct NodeFlags {
   bool read_only = true;
@@ -59,6 +62,7 @@ struct Node {
   /// Set where the device is of that kind.
   qcow2::Image* qcow2 = nullptr;
   FileDevice* host_file = nullptr;
+  crypto::LuksDevice* luks = nullptr;
   /// Whether the format was found by looking at the content.
   bool probed = false;
   bool backing_overridden = false;

@@ -1,5 +1,7 @@
 #include "block/node_drivers.hpp"
 
+#include "block/node_encryption.hpp"
+
 #include <algorithm>
 #include <array>
 #include <vector>
@@ -11,6 +13,7 @@ namespace whistler {
 std::span<const FormatDriver> format_drivers() {
   static const std::vector<FormatDriver> drivers = {
       // One line a format.
+      luks_format(),
   };
   return drivers;
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "block/crypto/luks_device.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
 #include "block/write_policy.hpp"
@@ -77,6 +78,26 @@ Task<Result<Device>> open_backing(Ring& ring, OpenOptions options, const qcow2::
   co_return device;
 }
 
+std::unexpected<Error> needs_password(const OpenOptions& options) {
+  return fail(ErrorCode::kPermission,
+              fmt::format("{}: the image is encrypted, so its password must be given", options.path));
+}
+
+Task<Result<Device>> open_luks(const OpenOptions& options, Device file) {
+  auto volume = co_await crypto::LuksDevice::open(std::move(file));
+  if (!volume) {
+    co_return std::unexpected(volume.error().within(options.path));
+  }
+  if (!options.password) {
+    co_return needs_password(options);
+  }
+  auto unlocked = co_await (*volume)->luks().unlock(*options.password);
+  if (!unlocked) {
+    co_return std::unexpected(unlocked.error().within(options.path));
+  }
+  co_return Device(std::move(*volume));
+}
+
 Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device file, Chain& chain) {
   auto opened =
       co_await qcow2::Image::open(std::move(file), {.read_only = options.read_only,
@@ -86,6 +107,15 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
     co_return std::unexpected(opened.error());
   }
   auto image = std::move(*opened);
+  if (image->encrypted()) {
+    if (!options.password) {
+      co_return needs_password(options);
+    }
+    auto unlocked = co_await image->unlock(*options.password);
+    if (!unlocked) {
+      co_return std::unexpected(unlocked.error().within(options.path));
+    }
+  }
   const auto& header = image->header();
   const bool needs_data_file = header.geometry().external_data;
   if (!options.allow_backing && ((header.backing_file && !options.ignore_backing) || needs_data_file)) {
@@ -124,11 +154,12 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
 }
 
 Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
-  if (options.format != "raw" && options.format != "qcow2") {
+  if (options.format != "raw" && options.format != "qcow2" && options.format != "luks") {
     co_return fail(
         ErrorCode::kInvalid,
-        fmt::format("{}: format '{}' is not one of raw, qcow2; it is never guessed, so it must be given",
-                    options.path, options.format));
+        fmt::format(
+            "{}: format '{}' is not one of raw, qcow2, luks; it is never guessed, so it must be given",
+            options.path, options.format));
   }
   if (auto ok = chain.enter(options.path); !ok) {
     co_return std::unexpected(ok.error());
@@ -139,6 +170,10 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
   }
   if (options.format == "raw") {
     co_return std::make_unique<RawDevice>(std::move(*file));
+  }
+  if (options.format == "luks") {
+    auto volume = co_await open_luks(options, std::move(*file));
+    co_return volume;
   }
   auto image = co_await open_qcow2(ring, options, std::move(*file), chain);
   co_return image;

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "block/block_device.hpp"
+#include "block/crypto/secret.hpp"
 #include "block/file.hpp"
 
 namespace whistler {
@@ -17,7 +19,7 @@ enum class DetectZeroes : std::uint8_t {
 
 struct OpenOptions {
   std::string path = {};
-  /// "raw" or "qcow2". Never guessed: a guest can write any header into its raw disk.
+  /// "raw", "qcow2" or "luks". Never guessed: a guest can write any header into its raw disk.
   std::string format = {};
   bool read_only = false;
   CacheMode cache = CacheMode::kWriteback;
@@ -38,6 +40,8 @@ struct OpenOptions {
   bool discard = true;
   /// qcow2: bytes of mapping tables held in memory; 0 chooses enough for the whole disk, up to 32 MiB.
   std::uint64_t metadata_cache_bytes = 0;
+  /// For encrypted images: of this one and, where they are encrypted, of those behind it.
+  std::optional<crypto::Secret> password = {};
 };
 
 /// Opens the image and what it stands on. Messages name the file. Nothing is changed on disk by a read-only

@@ -158,6 +158,9 @@ Task<Result<void>> Checker::count_tables() {
   count(0, geometry_.cluster_size(), "header");
   count(header.refcount_table_offset, std::uint64_t{header.refcount_table_clusters} << geometry_.cluster_bits,
         "refcount table");
+  if (const auto place = header.crypto_header()) {
+    count(place->offset, place->bytes, "encryption header");
+  }
   for (const auto block : image_.refcounts_->table()) {
     if (block != 0) {
       count(block, geometry_.cluster_size(), "refcount block");

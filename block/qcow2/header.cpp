@@ -28,6 +28,7 @@ constexpr std::array<Feature, 8> kFeatures = {{
     {2, 1, "raw external data"},
 }};
 constexpr std::size_t kFeatureBytes = 48;
+constexpr std::size_t kCryptoExtensionBytes = 16;
 
 /// The names of the incompatible features this engine does not know, as the image itself names them.
 std::string name_unknown_features(std::uint64_t unknown, const Header& header) {
@@ -166,13 +167,36 @@ Result<void> check_features(const Header& header, const std::string& name, const
     return check.corrupt("the compression type {} and its feature bit contradict each other",
                          static_cast<unsigned>(header.compression));
   }
-  if (header.crypt_method > 2) {
-    return check.corrupt("the encryption method {} is unknown", header.crypt_method);
+  return {};
+}
+
+/// The field and the extension agree, and what the extension names is inside the file.
+Result<void> check_encryption(const Header& header, std::uint64_t file_size, const Checker& check) {
+  const auto* extension = header.find_extension(kCryptoExtension);
+  if (static_cast<unsigned>(header.crypt_method) > static_cast<unsigned>(CryptMethod::kLuks)) {
+    return check.corrupt("Unsupported encryption method {}", static_cast<unsigned>(header.crypt_method));
   }
-  if (header.crypt_method != 0) {
-    return fail(ErrorCode::kUnsupported,
-                fmt::format("{}: the image is encrypted ({}), which this program cannot read", name,
-                            header.crypt_method == 1 ? "AES" : "LUKS"));
+  if (header.crypt_method != CryptMethod::kLuks) {
+    return extension == nullptr
+               ? Result<void>{}
+               : check.corrupt("CRYPTO header extension only expected with LUKS encryption method");
+  }
+  if (extension == nullptr) {
+    return check.corrupt("Missing CRYPTO header for crypt method 2");
+  }
+  const auto place = header.crypto_header();
+  if (!place) {
+    return check.corrupt("CRYPTO header extension size {}, but expected size {}", extension->data.size(),
+                         kCryptoExtensionBytes);
+  }
+  if (header.geometry().in_cluster(place->offset) != 0) {
+    return check.corrupt("Encryption header offset '{}' is not a multiple of cluster size '{}'",
+                         place->offset, header.geometry().cluster_size());
+  }
+  if (place->bytes > kMaxCryptoHeaderBytes || place->offset == 0 || place->offset > file_size ||
+      place->bytes > file_size - place->offset) {
+    return check.corrupt("the encryption header ({} bytes at offset {:#x}) is not inside the file ({} bytes)",
+                         place->bytes, place->offset, file_size);
   }
   return {};
 }
@@ -209,6 +233,22 @@ void Header::set_extension(std::uint32_t type, std::vector<std::uint8_t> data) {
   }
 }
 
+std::optional<CryptoHeader> Header::crypto_header() const {
+  const auto* found = crypt_method == CryptMethod::kLuks ? find_extension(kCryptoExtension) : nullptr;
+  if (found == nullptr || found->data.size() != kCryptoExtensionBytes) {
+    return std::nullopt;
+  }
+  return CryptoHeader{load_be<std::uint64_t>(&found->data[0]), load_be<std::uint64_t>(&found->data[8])};
+}
+
+void Header::set_crypto_header(CryptoHeader place) {
+  std::erase_if(extensions, [](const Extension& e) { return e.type == kCryptoExtension; });
+  Extension extension{kCryptoExtension, std::vector<std::uint8_t>(kCryptoExtensionBytes)};
+  store_be<std::uint64_t>(&extension.data[0], place.offset);
+  store_be<std::uint64_t>(&extension.data[8], place.bytes);
+  extensions.push_back(std::move(extension));
+}
+
 Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t file_size,
                             const std::string& name) {
   const Checker check(file_size, name);
@@ -241,7 +281,8 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
   header.refcount_table_clusters = disk.refcount_table_clusters;
   header.nb_snapshots = disk.nb_snapshots;
   header.snapshots_offset = disk.snapshots_offset;
-  header.crypt_method = disk.crypt_method;
+  // A value too large for the type is as unknown as 255.
+  header.crypt_method = static_cast<CryptMethod>(std::min<std::uint32_t>(disk.crypt_method, 255));
   header.header_length = kHeaderV2Bytes;
   const auto cluster_size = std::size_t{1} << header.cluster_bits;
   const auto area = bytes.first(std::min(bytes.size(), cluster_size));
@@ -286,6 +327,9 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
   if (auto ok = check_features(header, name, check); !ok) {
     return std::unexpected(ok.error());
   }
+  if (auto ok = check_encryption(header, file_size, check); !ok) {
+    return std::unexpected(ok.error());
+  }
   if (auto ok = check_tables(header, check); !ok) {
     return std::unexpected(ok.error());
   }
@@ -315,7 +359,7 @@ DiskHeader encode_fields(const Header& header) {
   }
   disk.cluster_bits = header.cluster_bits;
   disk.size = header.size;
-  disk.crypt_method = header.crypt_method;
+  disk.crypt_method = static_cast<std::uint32_t>(header.crypt_method);
   disk.l1_size = header.l1_size;
   disk.l1_table_offset = header.l1_table_offset;
   disk.refcount_table_offset = header.refcount_table_offset;

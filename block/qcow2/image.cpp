@@ -77,7 +77,11 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
   image->l2_cache_ =
       std::make_unique<SliceCache>(device, "L2 table", slice_bytes, std::max(limit, kMinCacheBytes));
   image->refcounts_ = std::make_unique<Refcounts>(device, image->header_, slice_bytes, kRefcountCacheBytes);
-  auto loaded = co_await image->load_l1();
+  auto loaded = co_await image->load_encryption();
+  if (!loaded) {
+    co_return std::unexpected(loaded.error());
+  }
+  loaded = co_await image->load_l1();
   if (!loaded) {
     co_return std::unexpected(loaded.error());
   }
@@ -113,6 +117,9 @@ Task<Result<void>> Image::prepare() {
   }
   refcounts_->add_metadata(header_.l1_table_offset >> geometry_.cluster_bits,
                            geometry_.clusters_for(l1_.size() * 8));
+  if (const auto place = header_.crypto_header()) {
+    refcounts_->add_metadata(place->offset >> geometry_.cluster_bits, geometry_.clusters_for(place->bytes));
+  }
   for (const auto entry : l1_) {
     if ((entry & kOffsetMask) != 0) {
       refcounts_->add_metadata((entry & kOffsetMask) >> geometry_.cluster_bits);

@@ -23,6 +23,13 @@ struct Variant {
   unsigned compressed = 0;  ///< percent of its requests
 };
 
+/// With the cheapest derivation of a key: the images are opened by the hundred.
+qcow2::EncryptionOptions encryption(qcow2::CryptMethod method) {
+  return {.method = method,
+          .password = crypto::Secret("password"),
+          .luks = {.cipher = {.cipher = crypto::CipherAlgorithm::kAes128}, .iteration_milliseconds = 0}};
+}
+
 std::vector<Variant> variants() {
   return {
       {.name = "4 KiB clusters", .sectors = 1024, .options = {.cluster_size = 4096}, .compressed = 10},
@@ -50,6 +57,19 @@ std::vector<Variant> variants() {
        .options = {.cluster_size = 16384, .extended_l2 = true},
        .backed = true,
        .preallocated = true},
+      {.name = "LUKS, subclusters, backing file",
+       .sectors = 1024,
+       .options = {.cluster_size = 16384,
+                   .extended_l2 = true,
+                   .encryption = encryption(qcow2::CryptMethod::kLuks)},
+       .backed = true},
+      {.name = "LUKS, 4 KiB clusters",
+       .sectors = 1024,
+       .options = {.cluster_size = 4096, .encryption = encryption(qcow2::CryptMethod::kLuks)}},
+      {.name = "old AES, backing file",
+       .sectors = 1000,
+       .options = {.cluster_size = 2048, .encryption = encryption(qcow2::CryptMethod::kAes)},
+       .backed = true},
   };
 }
 
@@ -117,6 +137,10 @@ struct Bench {
     INFO((opened ? std::string() : opened.error().message));
     REQUIRE(opened.has_value());
     image = std::move(*opened);
+    if (image->encrypted()) {
+      const auto unlocked = sync_wait(scheduler, image->unlock(crypto::Secret("password")));
+      REQUIRE(unlocked.has_value());
+    }
     image->set_backing(backing(variant));
     const auto prepared = sync_wait(scheduler, image->prepare());
     INFO((prepared ? std::string() : prepared.error().message));

@@ -32,7 +32,12 @@ Task<Result<void>> Image::readv(std::uint64_t offset, IoVec to) {
   if (!*cached) {
     result = std::unexpected(cached->error());
   } else if ((*cached)->kind == Kind::kData && (*cached)->bytes == bytes) {
-    result = co_await data().readv((*cached)->host, to);  // by far the most frequent case: one layer less
+    // By far the most frequent case: one layer less.
+    if (encrypted()) {
+      result = co_await read_encrypted(offset, (*cached)->host, to);
+    } else {
+      result = co_await data().readv((*cached)->host, to);
+    }
   } else {
     result = co_await read_runs(offset, to, **cached);
   }
@@ -88,7 +93,13 @@ Task<Result<void>> Image::read_part(std::uint64_t offset, Run run, IoVec to, std
 Task<Result<void>> Image::read_run(std::uint64_t offset, const Run& run, IoVec to) {
   Result<void> result;
   switch (run.kind) {
-    case Kind::kData: result = co_await data().readv(run.host, to); break;
+    case Kind::kData:
+      if (encrypted()) {
+        result = co_await read_encrypted(offset, run.host, to);
+      } else {
+        result = co_await data().readv(run.host, to);
+      }
+      break;
     case Kind::kUnallocated: result = co_await read_backing(offset, to); break;
     case Kind::kCompressed: result = co_await read_compressed(offset, run.compressed, to); break;
     case Kind::kZero:

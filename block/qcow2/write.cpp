@@ -77,9 +77,12 @@ Task<Result<void>> Image::writev(std::uint64_t offset, IoVec from, WriteFlags fl
 
 Task<Result<bool>> Image::write_in_place(std::uint64_t offset, IoVec from) {
   const auto total = iovec_bytes(from);
+  if (encrypted() && (offset | total) % kSector != 0) {
+    co_return false;  // what a sector keeps is read, and written again, by who has it alone
+  }
   auto run = co_await find_run(offset, total);
   if (run && run->kind == Kind::kData && run->copied && run->bytes == total) {
-    auto written = co_await write_host(run->host, from);
+    auto written = co_await write_host(offset, run->host, from);
     if (!written) {
       co_return std::unexpected(written.error());
     }
@@ -103,7 +106,7 @@ Task<Result<bool>> Image::write_in_place(std::uint64_t offset, IoVec from) {
       found = std::unexpected(run.error());
       break;
     }
-    pieces.start(write_part(run->host, run->bytes, from, done));
+    pieces.start(write_part(offset, run->host, run->bytes, from, done));
     co_await pieces.wait_below(kMaxTogether);
   }
   auto written = co_await pieces.wait();
@@ -113,15 +116,15 @@ Task<Result<bool>> Image::write_in_place(std::uint64_t offset, IoVec from) {
   co_return true;
 }
 
-/// Writes the `bytes` of the request from `done` on.
-Task<Result<void>> Image::write_part(std::uint64_t host, std::uint64_t bytes, IoVec from,
+/// Writes the `bytes` of the request at `offset` from `done` on.
+Task<Result<void>> Image::write_part(std::uint64_t offset, std::uint64_t host, std::uint64_t bytes, IoVec from,
                                      std::uint64_t done) {
   const IoSlice piece(from, done, bytes);
-  auto written = co_await write_host(host, piece);
+  auto written = co_await write_host(offset + done, host, piece);
   co_return written;
 }
 
-Task<Result<void>> Image::write_host(std::uint64_t host, IoVec from) {
+Task<Result<void>> Image::write_host(std::uint64_t offset, std::uint64_t host, IoVec from) {
   if (!data_file_) {
     // A damaged mapping must not let the guest write over the tables, the header least of all.
     const auto end = geometry_.clusters_for(host + iovec_bytes(from));
@@ -131,7 +134,12 @@ Task<Result<void>> Image::write_host(std::uint64_t host, IoVec from) {
       }
     }
   }
-  auto written = co_await data().writev(host, from);
+  Result<void> written;
+  if (encrypted()) {
+    written = co_await write_encrypted(offset, host, from);
+  } else {
+    written = co_await data().writev(host, from);
+  }
   co_return written;
 }
 
@@ -214,8 +222,9 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     const auto entry = load_l2(pin->data(), index_in_slice(at), geometry_);
     return plan.in_place && geometry_.classify(entry, geometry_.subcluster_index(at)).kind == Kind::kData;
   };
-  const auto copy_begin = has_data(offset) ? offset : align_down(offset, unit);
-  const auto copy_end = has_data(offset + bytes - 1) ? offset + bytes : align_up(offset + bytes, unit);
+  const auto least = encrypted() ? kSector : 1;  // what is encrypted together
+  const auto copy_begin = align_down(offset, has_data(offset) ? least : unit);
+  const auto copy_end = align_up(offset + bytes, has_data(offset + bytes - 1) ? least : unit);
   std::vector<std::uint8_t> head(static_cast<std::size_t>(offset - copy_begin));
   std::vector<std::uint8_t> tail(static_cast<std::size_t>(copy_end - offset - bytes));
   Result<void> done;
@@ -226,7 +235,7 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     if (!head_zero || !tail_zero) {
       done = std::unexpected(!head_zero ? head_zero.error() : tail_zero.error());
     } else {
-      skip_copy = *head_zero && *tail_zero && run.fresh;
+      skip_copy = *head_zero && *tail_zero && run.fresh && !encrypted();
       const iovec head_vec{head.data(), head.size()};
       const iovec tail_vec{tail.data(), tail.size()};
       Gather reads;
@@ -248,7 +257,8 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     if (!skip_copy && !tail.empty()) {
       all.append(tail.data(), tail.size());
     }
-    done = co_await write_host(plan.host + (skip_copy ? offset : copy_begin) - begin, all);
+    const auto first = skip_copy ? offset : copy_begin;
+    done = co_await write_host(first, plan.host + first - begin, all);
   }
   if (!done) {
     if (!plan.in_place && !geometry_.external_data) {
