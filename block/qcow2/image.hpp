@@ -221,6 +221,9 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> read_encrypted(std::uint64_t offset, std::uint64_t host, IoVec to);
   [[nodiscard]] Task<Result<void>> write_encrypted(std::uint64_t offset, std::uint64_t host, IoVec from);
   [[nodiscard]] crypto::SectorCipher* cipher();
+  /// Data read from the host offset `from` is about to be written at `to`: what LUKS encrypts depends on
+  /// that.
+  [[nodiscard]] Result<void> encrypt_for_move(std::uint64_t from, std::uint64_t to, crypto::Bytes data);
   [[nodiscard]] std::unexpected<Error> locked() const;
 
   // resize.cpp
