@@ -6,6 +6,7 @@
 
 #include "block/qcow2/amend.hpp"
 #include "tools/img/commands.hpp"
+#include "tools/img/encryption.hpp"
 #include "tools/img/messages.hpp"
 #include "tools/img/new_qcow2.hpp"
 #include "tools/img/opening.hpp"
@@ -23,6 +24,7 @@ struct AmendSettings {
   NodeFlags flags = {.read_only = false};
   std::vector<std::string> options;
   bool progress = false;
+  bool force = false;
   bool quiet = false;
 };
 
@@ -157,7 +159,10 @@ int amend(const Call& call, Ring& ring, const AmendSettings& settings, OpenNode&
     }
     return 1;
   }
-  const auto done = amend_qcow2(ring, *image.node->qcow2, *values);
+  auto done = amend_encryption(ring, *image.node, *values, settings.force);
+  if (done && image.node->qcow2 != nullptr) {
+    done = amend_qcow2(ring, *image.node->qcow2, *values);
+  }
   if (!done) {
     complain(call, tool_text(done.error()));
   }
@@ -190,7 +195,7 @@ int img_amend(const Call& call) {
       case 'p': settings.progress = true; break;
       case 'q': settings.quiet = true; break;
       case kImageOpts: settings.image.image_opts = true; break;
-      case kForce: break;
+      case kForce: settings.force = true; break;
       default:
         if (!add_object(call, reader.argument(), settings.flags)) {
           return 1;

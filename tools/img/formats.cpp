@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 
+#include "tools/img/encryption.hpp"
 #include "tools/img/new_qcow2.hpp"
 
 namespace whistler::tools {
@@ -27,6 +28,7 @@ const std::vector<ImageFormat>& image_formats() {
       {"raw", kRawOptions, create_raw},
       {"qcow2", qcow2_create_options(), create_qcow2, qcow2_amend_options()},
       {"file", kFileOptions, create_raw},
+      luks_image_format(),
   };
   return formats;
 }

@@ -173,7 +173,7 @@ Result<Options> collect_image_info(Ring& ring, const OpenNode& image) {
   const auto& header = node.qcow2->header();
   info["cluster-size"] = header.geometry().cluster_size();
   info["dirty-flag"] = (header.incompatible & qcow2::kDirty) != 0;
-  if (header.crypt_method != 0) {
+  if (node.qcow2->encrypted()) {
     info["encrypted"] = true;
   }
   if (header.backing_file) {

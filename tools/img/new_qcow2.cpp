@@ -1,5 +1,7 @@
 #include "tools/img/new_qcow2.hpp"
 
+#include "tools/img/encryption.hpp"
+
 #include <fmt/format.h>
 
 #include <array>
@@ -116,6 +118,11 @@ Result<qcow2::CreateOptions> read_qcow2_values(const Options& values) {
   options.data_file = option_text(values, "data_file");
   options.backing_file = option_text(values, "backing_file");
   options.backing_format = option_text(values, "backing_fmt");
+  auto encryption = read_encryption(values);
+  if (!encryption) {
+    return std::unexpected(encryption.error());
+  }
+  options.encryption = std::move(*encryption);
   return options;
 }
 
