@@ -56,12 +56,16 @@ Result<void> finish(const NewImage& image, Result<void> done) {
   return done;
 }
 
-Result<void> preallocate(Ring& ring, const std::string& path, Preallocation mode) {
-  auto image = open_image(ring, {.path = path, .format = "qcow2", .ignore_backing = true});
+Result<void> preallocate(Ring& ring, const std::string& path, const qcow2::CreateOptions& options) {
+  OpenOptions opening{.path = path, .format = "qcow2", .ignore_backing = true};
+  if (options.encryption) {
+    opening.password = options.encryption->password;
+  }
+  auto image = open_image(ring, opening);
   if (!image) {
     return std::unexpected(image.error());
   }
-  auto done = sync_wait(ring, (*image)->preallocate(0, (*image)->size(), mode));
+  auto done = sync_wait(ring, (*image)->preallocate(0, (*image)->size(), options.effective_preallocation()));
   return done ? sync_wait(ring, (*image)->close()) : done;
 }
 
@@ -85,7 +89,7 @@ Result<void> create_qcow2(Ring& ring, const NewImage& image, const qcow2::Create
     done = sync_wait(ring, (*file)->close());
   }
   if (done && options.effective_preallocation() != Preallocation::kOff) {
-    done = preallocate(ring, image.path, options.effective_preallocation());
+    done = preallocate(ring, image.path, options);
   }
   return done;
 }

@@ -18,8 +18,8 @@ int probe_luks(std::span<const std::uint8_t> start, std::string_view) {
   return start.size() >= 8 && crypto::looks_like_luks(start) && start[6] == 0 && start[7] == 1 ? 100 : 0;
 }
 
-Task<Result<std::unique_ptr<BlockDevice>>> open_luks(Ring&, std::unique_ptr<BlockDevice> file, Options& options,
-                                                     NodeFlags flags, Node& node) {
+Task<Result<std::unique_ptr<BlockDevice>>> open_luks(Ring&, std::unique_ptr<BlockDevice> file,
+                                                     Options& options, NodeFlags flags, Node& node) {
   const auto id = option_text(options, "key-secret");
   std::optional<Result<crypto::Secret>> password;
   if (!flags.no_io) {
@@ -53,13 +53,15 @@ Result<void> check_format(const qcow2::Image& image, const Options& encrypt) {
   const auto format = option_text(encrypt, "format");
   if (!image.encrypted()) {
     return format ? fail(ErrorCode::kInvalid,
-                         fmt::format("No encryption in image header, but options specified format '{}'", *format))
+                         fmt::format("No encryption in image header, but options specified format '{}'",
+                                     *format))
                   : Result<void>{};
   }
   const std::string_view stored = image.luks_header() != nullptr ? "luks" : "aes";
   if (format && *format != stored) {
-    return fail(ErrorCode::kInvalid,
-                fmt::format("Header reported '{}' encryption format but options specify '{}'", stored, *format));
+    return fail(
+        ErrorCode::kInvalid,
+        fmt::format("Header reported '{}' encryption format but options specify '{}'", stored, *format));
   }
   for (const auto& [key, value] : encrypt.items()) {
     if (key != "format" && key != "key-secret") {
@@ -74,6 +76,9 @@ Result<void> check_format(const qcow2::Image& image, const Options& encrypt) {
 FormatDriver luks_format() { return {.name = "luks", .probe = probe_luks, .open = open_luks}; }
 
 Task<Result<void>> unlock_image(qcow2::Image& image, Options encrypt, NodeFlags flags, Options& own) {
+  if (!encrypt.is_object()) {
+    co_return fail(ErrorCode::kInvalid, "Invalid parameter type for 'encrypt', expected: object");
+  }
   if (auto ok = check_format(image, encrypt); !ok) {
     co_return ok;
   }

@@ -16,8 +16,11 @@ constexpr unsigned kErasePasses = 4;
 /// slow.
 Result<std::uint32_t> iterations_for(HashAlgorithm hash, std::size_t key_bytes, std::uint64_t milliseconds,
                                      std::uint64_t divisor) {
+  if (milliseconds == 0) {
+    return kMinLuksIterations;
+  }
   const auto rate = iterations_per_second(hash, key_bytes);
-  if (milliseconds != 0 && rate > ~std::uint64_t{0} / milliseconds) {
+  if (rate > ~std::uint64_t{0} / milliseconds) {
     return fail(ErrorCode::kInvalid, fmt::format("PBKDF iterations {} too large to scale", rate));
   }
   const auto wanted = rate * milliseconds / 1000 / divisor;

@@ -145,6 +145,10 @@ Task<Result<std::uint64_t>> Compactor::move_row(std::uint64_t first, std::uint64
   const iovec vec{buffer.data(), buffer.size()};
   auto done = co_await image_.file_->readv(first << geometry_.cluster_bits, {&vec, 1});
   if (done) {
+    done = image_.encrypt_for_move(first << geometry_.cluster_bits, run->first << geometry_.cluster_bits,
+                                   buffer);
+  }
+  if (done) {
     done = co_await image_.file_->writev(run->first << geometry_.cluster_bits, {&vec, 1});
   }
   for (std::uint64_t i = 0; done && i < run->count; ++i) {

@@ -74,6 +74,19 @@ std::unexpected<Error> Image::locked() const {
               fmt::format("{}: is encrypted, and was opened without a password", name()));
 }
 
+Result<void> Image::encrypt_for_move(std::uint64_t from, std::uint64_t to, crypto::Bytes data) {
+  if (!luks_) {
+    return {};
+  }
+  auto* const key = cipher();
+  if (key == nullptr) {
+    return locked();
+  }
+  key->decrypt(from / kSector, data, data.data());
+  key->encrypt(to / kSector, data, data.data());
+  return {};
+}
+
 Task<Result<void>> Image::read_encrypted(std::uint64_t offset, std::uint64_t host, IoVec to) {
   auto* const key = cipher();
   if (key == nullptr) {

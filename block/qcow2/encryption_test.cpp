@@ -1,5 +1,6 @@
 // Encrypted qcow2 images in memory: what is in the file is no plain text, and everything else is as without.
 #include "block/memory.hpp"
+#include "block/qcow2/compact.hpp"
 #include "block/qcow2/test_images.hpp"
 
 using namespace whistler;
@@ -211,6 +212,20 @@ TEST_CASE("qcow2_keys_are_amended_and_the_image_stays_clean", "[qcow2][crypto]")
   CHECK_FALSE(disk.open().has_value());
   REQUIRE(disk.open("two").has_value());
   CHECK(*disk.read(0, 5000) == pattern(5000, 4));
+  disk.require_clean();
+}
+
+TEST_CASE("qcow2_compacted_luks_image_reads_the_same_from_its_new_places", "[qcow2][crypto]") {
+  Disk disk(encrypted(qcow2::CryptMethod::kLuks, kSize, 4096));
+  REQUIRE(disk.open().has_value());
+  REQUIRE(disk.write(0, pattern(kSize, 6)).has_value());
+  REQUIRE(now(disk.image->discard(0, kSize / 2)).has_value());
+  const auto compacted = now(qcow2::compact_image(*disk.image, {}));
+  REQUIRE(compacted.has_value());
+  CHECK(compacted->moved > 0);
+  CHECK(*disk.read(0, kSize / 2) == Bytes(kSize / 2));
+  const auto whole = pattern(kSize, 6);
+  CHECK(*disk.read(kSize / 2, kSize / 2) == Bytes(whole.begin() + kSize / 2, whole.end()));
   disk.require_clean();
 }
 

@@ -110,6 +110,14 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> show_snapshot(std::string id, std::string name);
   /// Writes out everything and cuts the file off behind the last cluster in use.
   [[nodiscard]] Task<Result<void>> trim_end();
+  /// A stretch of the disk with one kind of mapping; `host` where it has a place in the file of its own.
+  struct Extent {
+    Kind kind = Kind::kUnallocated;
+    std::uint64_t bytes = 0;
+    std::optional<std::uint64_t> host = {};
+  };
+  [[nodiscard]] Task<Result<Extent>> extent_at(std::uint64_t offset, std::uint64_t bytes);
+
   /// The persistent dirty bitmaps.
   [[nodiscard]] Bitmaps& bitmaps() { return *bitmaps_; }
 
@@ -227,6 +235,9 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> read_encrypted(std::uint64_t offset, std::uint64_t host, IoVec to);
   [[nodiscard]] Task<Result<void>> write_encrypted(std::uint64_t offset, std::uint64_t host, IoVec from);
   [[nodiscard]] crypto::SectorCipher* cipher();
+  /// Data read from the host offset `from` is about to be written at `to`: what LUKS encrypts depends on
+  /// that.
+  [[nodiscard]] Result<void> encrypt_for_move(std::uint64_t from, std::uint64_t to, crypto::Bytes data);
   [[nodiscard]] std::unexpected<Error> locked() const;
 
   // resize.cpp

@@ -94,6 +94,7 @@ Task<Result<void>> Image::read_run(std::uint64_t offset, const Run& run, IoVec t
   Result<void> result;
   switch (run.kind) {
     case Kind::kData:
+      data().debug_event(DebugEvent::kReadAio);
       if (encrypted()) {
         result = co_await read_encrypted(offset, run.host, to);
       } else {

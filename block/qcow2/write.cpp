@@ -134,6 +134,7 @@ Task<Result<void>> Image::write_host(std::uint64_t offset, std::uint64_t host, I
       }
     }
   }
+  data().debug_event(DebugEvent::kWriteAio);
   Result<void> written;
   if (encrypted()) {
     written = co_await write_encrypted(offset, host, from);
