@@ -74,6 +74,8 @@ class Refcounts {
   [[nodiscard]] bool is_metadata(std::uint64_t cluster) const { return metadata_.contains(cluster); }
 
   [[nodiscard]] SliceCache& cache() { return cache_; }
+  /// One write of the header at a time, each of what memory says once its turn has come.
+  [[nodiscard]] AsyncMutex& header_mutex() { return header_mutex_; }
   [[nodiscard]] const std::vector<std::uint64_t>& table() const { return table_; }
 
  private:
@@ -101,6 +103,7 @@ class Refcounts {
   Geometry geometry_;
   SliceCache cache_;
   AsyncMutex mutex_;       ///< one allocation at a time
+  AsyncMutex header_mutex_;
   AsyncMutex tail_mutex_;  ///< one allocation of bytes at a time
   /// Where the next compressed cluster may begin; 0 if nowhere. Its cluster is counted once for that, so that
   /// it cannot be freed and handed out while it is being filled.
