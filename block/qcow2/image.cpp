@@ -156,7 +156,7 @@ Task<Result<void>> Image::prepare() {
 }
 
 Task<Result<void>> Image::write_header_fields() {
-  const auto guard = co_await header_mutex_.lock();
+  const auto guard = co_await refcounts_->header_mutex().lock();
   auto fields = encode_fields(header_);
   const iovec vec{&fields, std::min<std::size_t>(sizeof fields, header_.header_length)};
   auto written = co_await file_->writev(0, {&vec, 1});
@@ -168,7 +168,7 @@ Task<Result<void>> Image::write_header_fields() {
 }
 
 Task<Result<void>> Image::replace_extensions(std::vector<Extension> extensions) {
-  const auto guard = co_await header_mutex_.lock();
+  const auto guard = co_await refcounts_->header_mutex().lock();
   auto changed = header_;
   changed.extensions = std::move(extensions);
   auto bytes = encode_header(changed);

@@ -298,7 +298,6 @@ class Image final : public BlockDevice {
   RangeLock requests_;
   AsyncMutex l2_allocation_;
   AsyncMutex writeback_mutex_;
-  AsyncMutex header_mutex_;  ///< one write of the header at a time, each of what memory says then
   std::uint64_t flushes_asked_ = 0;
   std::uint64_t flushes_covered_ = 0;
   std::vector<SnapshotPlace> snapshot_places_;  ///< in order

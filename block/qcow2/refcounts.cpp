@@ -520,6 +520,7 @@ Task<Result<void>> Refcounts::write_table(std::uint64_t offset, const std::vecto
 }
 
 Task<Result<void>> Refcounts::write_header() {
+  const auto guard = co_await header_mutex_.lock();
   auto fields = encode_fields(header_);
   const iovec vec{&fields, std::min<std::size_t>(sizeof fields, header_.header_length)};
   auto written = co_await file_.writev(0, {&vec, 1});

@@ -39,8 +39,8 @@ class Refcounts {
 
   /// Tells what structure of the image lies in a cluster, for messages.
   void set_describe(std::function<std::string(std::uint64_t)> describe) { describe_ = std::move(describe); }
-  /// Takes 1 to `wanted` free neighbouring clusters and counts them once. `purpose`: what they are for, if not
-  /// for data.
+  /// Takes 1 to `wanted` free neighbouring clusters and counts them once. `purpose`: what they are for, if
+  /// not for data.
   [[nodiscard]] Task<Result<ClusterRun>> allocate(std::uint64_t wanted, const char* purpose = nullptr);
   /// Takes exactly `count` neighbouring clusters: for tables.
   [[nodiscard]] Task<Result<ClusterRun>> allocate_row(std::uint64_t count);
@@ -78,6 +78,8 @@ class Refcounts {
   [[nodiscard]] bool is_metadata(std::uint64_t cluster) const { return metadata_.contains(cluster); }
 
   [[nodiscard]] SliceCache& cache() { return cache_; }
+  /// One write of the header at a time, each of what memory says once its turn has come.
+  [[nodiscard]] AsyncMutex& header_mutex() { return header_mutex_; }
   [[nodiscard]] const std::vector<std::uint64_t>& table() const { return table_; }
 
  private:
@@ -111,7 +113,8 @@ class Refcounts {
   Header& header_;
   Geometry geometry_;
   SliceCache cache_;
-  AsyncMutex mutex_;       ///< one allocation at a time
+  AsyncMutex mutex_;  ///< one allocation at a time
+  AsyncMutex header_mutex_;
   AsyncMutex tail_mutex_;  ///< one allocation of bytes at a time
   /// Where the next compressed cluster may begin; 0 if nowhere. Its cluster is counted once for that, so that
   /// it cannot be freed and handed out while it is being filled.

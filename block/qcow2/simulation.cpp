@@ -317,14 +317,18 @@ Task<void> Workload::administer(qcow2::Image& image) {
   Result<void> result;
   qcow2::Snapshots snapshots(image);
   switch (below(random_, 6)) {
-    case 0: result = co_await snapshots.create({}); break;
+    case 0: {
+      qcow2::Snapshot snapshot;
+      result = co_await snapshots.create(std::move(snapshot));
+      break;
+    }
     case 1: {
       auto list = co_await snapshots.list();
       if (!list) {
         result = std::unexpected(list.error());
       } else if (!list->empty()) {
-        const auto id = list->front().id;
-        result = co_await snapshots.remove(id);
+        auto id = list->front().id;
+        result = co_await snapshots.remove(std::move(id));
       }
       break;
     }
@@ -334,16 +338,18 @@ Task<void> Workload::administer(qcow2::Image& image) {
       break;
     }
     case 3: result = co_await image.resize(disk); break;
-    default:
+    default: {
       if (image.header().version < 3) {
         break;
       }
+      std::string bitmap = "b";
       if (bitmap_exists_) {
-        result = co_await image.bitmaps().remove("b");
+        result = co_await image.bitmaps().remove(std::move(bitmap));
       } else {
-        result = co_await image.bitmaps().add("b", 4096, true);
+        result = co_await image.bitmaps().add(std::move(bitmap), 4096, true);
       }
       bitmap_exists_ = bitmap_exists_ != result.has_value();
+    }
   }
   // Refcounts of few bits cannot count snapshots: that is said, and nothing happens.
   if (!result && result.error().code == ErrorCode::kUnsupported) {

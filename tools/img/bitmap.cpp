@@ -206,16 +206,17 @@ Task<Result<void>> merge(qcow2::Image& image, qcow2::Image* source, std::string 
 Task<Result<void>> run_action(const BitmapOptions& options, const Action& action, qcow2::Image& image,
                               qcow2::Image* source) {
   auto& bitmaps = image.bitmaps();
+  auto name = options.bitmap;
   Result<void> done;
   switch (action.act) {
-    case Act::kAdd: done = co_await bitmaps.add(options.bitmap, options.granularity, true); break;
-    case Act::kRemove: done = co_await bitmaps.remove(options.bitmap); break;
-    case Act::kClear: done = co_await bitmaps.clear(options.bitmap); break;
-    case Act::kEnable: done = co_await bitmaps.enable(options.bitmap, true); break;
-    case Act::kDisable: done = co_await bitmaps.enable(options.bitmap, false); break;
+    case Act::kAdd: done = co_await bitmaps.add(std::move(name), options.granularity, true); break;
+    case Act::kRemove: done = co_await bitmaps.remove(std::move(name)); break;
+    case Act::kClear: done = co_await bitmaps.clear(std::move(name)); break;
+    case Act::kEnable: done = co_await bitmaps.enable(std::move(name), true); break;
+    case Act::kDisable: done = co_await bitmaps.enable(std::move(name), false); break;
     case Act::kMerge: {
-      const std::string name = action.source;
-      done = co_await merge(image, source, name, options.bitmap);
+      auto from = action.source;
+      done = co_await merge(image, source, std::move(from), std::move(name));
     }
   }
   co_return done;
