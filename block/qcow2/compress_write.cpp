@@ -59,7 +59,6 @@ Task<Result<void>> Image::write_packed(std::uint64_t offset, std::span<const std
   }
   const L2Entry entry{geometry_.compressed_entry(*place, packed.size()), 0};
   const iovec vec{const_cast<std::uint8_t*>(packed.data()), packed.size()};
-  file_->debug_event(DebugEvent::kWriteCompressed);
   auto written = co_await file_->writev(*place, {&vec, 1});
   if (!written) {
     const auto first = *place >> geometry_.cluster_bits;

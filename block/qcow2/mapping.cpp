@@ -172,7 +172,6 @@ Task<Result<void>> Image::own_l2_table(std::uint64_t l1_index) {
   l2_cache_->drop(place, geometry_.cluster_size());
   const iovec vec{table.data(), table.size()};
   // The table is in the file before L1 names it: the barrier that precedes every write of L1 covers it.
-  file_->debug_event(DebugEvent::kL2AllocWrite);
   auto written = co_await file_->writev(place, {&vec, 1});
   if (!written) {
     auto undone = co_await refcounts_->adjust(run->first, 1, -1);

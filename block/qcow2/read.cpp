@@ -32,7 +32,6 @@ Task<Result<void>> Image::readv(std::uint64_t offset, IoVec to) {
   if (!*cached) {
     result = std::unexpected(cached->error());
   } else if ((*cached)->kind == Kind::kData && (*cached)->bytes == bytes) {
-    file_->debug_event(DebugEvent::kReadAio);
     result = co_await data().readv((*cached)->host, to);  // by far the most frequent case: one layer less
   } else {
     result = co_await read_runs(offset, to, **cached);
@@ -90,7 +89,7 @@ Task<Result<void>> Image::read_run(std::uint64_t offset, const Run& run, IoVec t
   Result<void> result;
   switch (run.kind) {
     case Kind::kData:
-      file_->debug_event(DebugEvent::kReadAio);
+      data().debug_event(DebugEvent::kReadAio);
       result = co_await data().readv(run.host, to);
       break;
     case Kind::kUnallocated: result = co_await read_backing(offset, to); break;
@@ -109,7 +108,6 @@ Task<Result<void>> Image::read_backing(std::uint64_t offset, IoVec to) {
     co_return Result<void>{};
   }
   const IoSlice part(to, 0, backed);
-  file_->debug_event(DebugEvent::kReadBackingAio);
   auto read = co_await backing_->readv(offset, part);
   co_return read;
 }
@@ -127,7 +125,6 @@ Task<Result<void>> Image::read_compressed(std::uint64_t offset, std::uint64_t en
   const auto extent = geometry_.compressed_extent(entry);
   std::vector<std::uint8_t> packed(static_cast<std::size_t>(extent.bytes));
   const iovec vec{packed.data(), packed.size()};
-  file_->debug_event(DebugEvent::kReadCompressed);
   auto read = co_await file_->readv(extent.offset, {&vec, 1});
   if (!read) {
     co_return read;

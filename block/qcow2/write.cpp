@@ -131,7 +131,7 @@ Task<Result<void>> Image::write_host(std::uint64_t host, IoVec from) {
       }
     }
   }
-  file_->debug_event(DebugEvent::kWriteAio);
+  data().debug_event(DebugEvent::kWriteAio);
   auto written = co_await data().writev(host, from);
   co_return written;
 }
@@ -231,7 +231,6 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
       const iovec head_vec{head.data(), head.size()};
       const iovec tail_vec{tail.data(), tail.size()};
       Gather reads;
-      file_->debug_event(DebugEvent::kCowRead);
       if (!*head_zero) {
         reads.start(read_locked(copy_begin, {&head_vec, 1}));
       }

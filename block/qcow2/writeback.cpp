@@ -130,10 +130,10 @@ Task<Result<void>> Image::write_metadata(std::vector<SliceCache::Dirty>& counts,
     co_return done;
   }
   done = co_await barrier();  // A
+  if (done && !slices.empty()) {
+    file_->debug_event(DebugEvent::kL2Update);
+  }
   if (done) {
-    if (!slices.empty()) {
-      file_->debug_event(DebugEvent::kL2Update);
-    }
     done = co_await write_slices(*file_, slices);
   }
   if (done) {

@@ -9,6 +9,7 @@
 
 #include "block/qcow2/image.hpp"
 #include "tools/img/commands.hpp"
+#include "tools/img/convert_bitmaps.hpp"
 #include "tools/img/convert_settings.hpp"
 #include "tools/img/copier.hpp"
 #include "tools/img/messages.hpp"
@@ -73,7 +74,15 @@ class Convert {
       complain(call_, "Cannot use --target-is-zero when the destination image has a backing file");
       return 0;  // as QEMU ends
     }
-    if (!copy(*target) || !close_image(call_, ring_, *target)) {
+    if (settings_.bitmaps && target->node->qcow2 == nullptr) {
+      complain(call_, fmt::format("Format driver '{}' does not support bitmaps", target->node->driver));
+      return 1;
+    }
+    if (!copy(*target) ||
+        (settings_.bitmaps && !copy_bitmaps(call_, ring_, *sources_[0].node->qcow2, *target->node->qcow2))) {
+      return 1;
+    }
+    if (!close_image(call_, ring_, *target)) {
       return 1;
     }
     unfinished.keep();
@@ -110,9 +119,10 @@ class Convert {
     }
     const auto& node = *sources_[0].node;
     if (node.qcow2 == nullptr) {
-      complain(call_, fmt::format("Failed to load snapshot: Block format '{}' used by device '' does not support "
-                                  "temporarily loading internal snapshots",
-                                  node.driver));
+      complain(call_,
+               fmt::format("Failed to load snapshot: Block format '{}' used by device '' does not support "
+                           "temporarily loading internal snapshots",
+                           node.driver));
       return false;
     }
     const auto& [id, name, either] = *settings_.snapshot;
@@ -142,7 +152,8 @@ class Convert {
   bool check_target() {
     const auto& format = settings_.target.format;
     if (has_backing() && sources_.size() > 1) {
-      return refuse("Having a backing file for the target makes no sense when concatenating multiple input images");
+      return refuse(
+          "Having a backing file for the target makes no sense when concatenating multiple input images");
     }
     if (!settings_.skip_create) {
       if (!is_format(format)) {
@@ -176,6 +187,12 @@ class Convert {
       if (sources_[0].node->qcow2 == nullptr) {
         return refuse("Source lacks bitmap support");
       }
+      if (!settings_.skip_create && format != "qcow2") {
+        return refuse(fmt::format("Format driver '{}' does not support bitmaps", format));
+      }
+      if (!check_bitmaps(call_, ring_, *sources_[0].node->qcow2, settings_.skip_broken_bitmaps)) {
+        return false;
+      }
     }
     return true;
   }
@@ -199,8 +216,8 @@ class Convert {
                         .salvage = settings_.salvage,
                         .detect_zeroes = !settings_.copy_offload,
                         .bytes_per_second = settings_.bytes_per_second};
-    options.alignment = std::max<std::uint64_t>(std::bit_floor(std::max<std::uint64_t>(settings_.min_zero, 512)),
-                                                target.device->request_alignment());
+    options.alignment = std::max<std::uint64_t>(
+        std::bit_floor(std::max<std::uint64_t>(settings_.min_zero, 512)), target.device->request_alignment());
     if (auto* below = target.device->backing(); has_backing() && below != nullptr) {
       options.target_backing_bytes = below->size();
     }
