@@ -133,6 +133,8 @@ void warn_of_guessed_raw(const OpenedImage& image) {
   }
 }
 
+}  // namespace
+
 Result<OpenedImage> open_as_asked(Session& session, const OpenRequest& request) {
   if (request.force_share && !request.read_only) {
     return refuse("force-share=on can only be used with read-only images");
@@ -166,8 +168,6 @@ Result<OpenedImage> open_as_asked(Session& session, const OpenRequest& request) 
   }
   return image;
 }
-
-}  // namespace
 
 Result<OpenedImage> open_request(Session& session, OpenRequest request) {
   auto image = open_as_asked(session, request);

@@ -61,6 +61,8 @@ class Session {
 
   /// Complains, with the name of the tool in front, when it cannot be opened.
   bool open(OpenRequest request);
+  /// The same image in another way; if that fails, as it was.
+  bool reopen(OpenRequest request);
   /// Waits for what is in flight, flushes and lets go of the image.
   void close();
   [[nodiscard]] bool is_open() const { return image_.device != nullptr; }
