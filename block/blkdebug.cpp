@@ -199,6 +199,90 @@ void BlkdebugDevice::debug_event(DebugEvent event) {
     }
   }
   state_ = new_state;
+  for (auto at = breakpoints_.begin(); at != breakpoints_.end();) {
+    if (at->event == event) {
+      hit_.push_back(std::move(at->tag));
+      at = breakpoints_.erase(at);
+    } else {
+      ++at;
+    }
+  }
+}
+
+struct BlkdebugDevice::Pause {
+  BlkdebugDevice& device;
+  std::string tag;
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> request) {
+    fmt::print("blkdebug: Suspended request '{}'\n", tag);
+    device.suspended_.push_back({tag, request});
+  }
+  void await_resume() const { fmt::print("blkdebug: Resuming request '{}'\n", tag); }
+};
+
+Task<Result<void>> BlkdebugDevice::readv(std::uint64_t offset, IoVec to) {
+  while (!hit_.empty()) {
+    Pause pause{*this, std::move(hit_.front())};
+    hit_.erase(hit_.begin());
+    co_await pause;
+  }
+  auto done = co_await faulty_.readv(offset, to);
+  co_return done;
+}
+
+Task<Result<void>> BlkdebugDevice::writev(std::uint64_t offset, IoVec from, WriteFlags flags) {
+  while (!hit_.empty()) {
+    Pause pause{*this, std::move(hit_.front())};
+    hit_.erase(hit_.begin());
+    co_await pause;
+  }
+  auto done = co_await faulty_.writev(offset, from, flags);
+  co_return done;
+}
+
+namespace {
+
+std::unexpected<Error> no_such(std::string_view what, std::string_view name) {
+  return fail(ErrorCode::kNotFound, fmt::format("blkdebug: there is no {} '{}'", what, name));
+}
+
+}  // namespace
+
+Result<void> BlkdebugDevice::add_breakpoint(std::string_view event, std::string tag) {
+  const auto* const found = std::find(kDebugEventNames.begin(), kDebugEventNames.end(), event);
+  if (found == kDebugEventNames.end()) {
+    return no_such("event", event);
+  }
+  breakpoints_.push_back({static_cast<DebugEvent>(found - kDebugEventNames.begin()), std::move(tag)});
+  return {};
+}
+
+Result<void> BlkdebugDevice::remove_breakpoint(const std::string& tag) {
+  const auto forgotten =
+      std::erase_if(breakpoints_, [&](const Breakpoint& each) { return each.tag == tag; }) +
+      std::erase(hit_, tag);
+  bool resumed = false;
+  while (resume(tag)) {
+    resumed = true;
+  }
+  return forgotten != 0 || resumed ? Result<void>() : no_such("breakpoint", tag);
+}
+
+Result<void> BlkdebugDevice::resume(const std::string& tag) {
+  const auto found = std::find_if(suspended_.begin(), suspended_.end(),
+                                  [&](const Suspended& each) { return each.tag == tag; });
+  if (found == suspended_.end()) {
+    return no_such("suspended request", tag);
+  }
+  const auto request = found->request;
+  suspended_.erase(found);
+  request.resume();
+  return {};
+}
+
+bool BlkdebugDevice::is_suspended(const std::string& tag) const {
+  return std::any_of(suspended_.begin(), suspended_.end(),
+                     [&](const Suspended& each) { return each.tag == tag; });
 }
 
 Fault BlkdebugDevice::decide(std::string_view request, std::uint64_t offset, std::uint64_t bytes) {

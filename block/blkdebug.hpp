@@ -5,6 +5,7 @@
 // other rules ("set-state") change.
 #pragma once
 
+#include <coroutine>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,12 +51,8 @@ class BlkdebugDevice final : public BlockDevice {
   [[nodiscard]] bool read_only() const override { return faulty_.read_only(); }
   [[nodiscard]] std::string name() const override { return faulty_.name(); }
   [[nodiscard]] std::uint32_t request_alignment() const override { return faulty_.request_alignment(); }
-  [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override {
-    return faulty_.readv(offset, to);
-  }
-  [[nodiscard]] Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) override {
-    return faulty_.writev(offset, from, flags);
-  }
+  [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override;
+  [[nodiscard]] Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) override;
   [[nodiscard]] Task<Result<void>> flush() override { return faulty_.flush(); }
   [[nodiscard]] Task<Result<void>> discard(std::uint64_t offset, std::uint64_t bytes) override {
     return faulty_.discard(offset, bytes);
@@ -68,12 +65,33 @@ class BlkdebugDevice final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override { return faulty_.resize(bytes); }
   [[nodiscard]] Task<Result<void>> close() override { return faulty_.close(); }
 
+  /// The first read or write that comes after `event` waits until resume(tag). kNotFound: no such event.
+  [[nodiscard]] Result<void> add_breakpoint(std::string_view event, std::string tag);
+  /// Forgets the breakpoint, and lets go on what waits by it. kNotFound: neither was there.
+  [[nodiscard]] Result<void> remove_breakpoint(const std::string& tag);
+  [[nodiscard]] Result<void> resume(const std::string& tag);
+  [[nodiscard]] bool is_suspended(const std::string& tag) const;
+
  private:
+  struct Breakpoint {
+    DebugEvent event;
+    std::string tag;
+  };
+  struct Suspended {
+    std::string tag;
+    std::coroutine_handle<> request;
+  };
+  /// Suspends the request that awaits it.
+  struct Pause;
+
   [[nodiscard]] Fault decide(std::string_view request, std::uint64_t offset, std::uint64_t bytes);
 
   BlkdebugRules rules_;
   std::vector<InjectRule> active_;
   int state_ = 1;
+  std::vector<Breakpoint> breakpoints_;
+  std::vector<std::string> hit_;  ///< tags whose event has come, and which wait for its request
+  std::vector<Suspended> suspended_;
   FaultyDevice faulty_;
 };
 

@@ -31,7 +31,7 @@ Task<Result<void>> Image::read_vm_state(std::uint64_t offset, IoVec to) {
     zero_iovec(tail, 0, bytes - there);
   }
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }
@@ -68,7 +68,7 @@ Task<Result<void>> Image::write_vm_state(std::uint64_t offset, IoVec from) {
     result = co_await write_exclusive(start + offset, from);
   }
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }

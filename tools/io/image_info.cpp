@@ -20,12 +20,12 @@ void print_qcow2(const qcow2::Header& header) {
   }
   fmt::print("    refcount bits: {}\n", header.geometry().refcount_bits());
   if (header.version >= 3) {
-    fmt::print("    corrupt: {}\n", yes_no((header.incompatible & qcow2::kCorrupt) != 0));
+    fmt::print("    corrupt: {}\n", yes_no((header.incompatible & qcow2::kCorruptBit) != 0));
     if (const auto data_file = header.data_file()) {
       fmt::print("    data file: {}\n", *data_file);
     }
     if (header.geometry().external_data) {
-      fmt::print("    data file raw: {}\n", yes_no((header.autoclear & qcow2::kDataFileRaw) != 0));
+      fmt::print("    data file raw: {}\n", yes_no((header.autoclear & qcow2::kRawExternalData) != 0));
     }
     fmt::print("    extended l2: {}\n", yes_no(header.geometry().extended_l2));
   }
@@ -54,8 +54,14 @@ Task<Result<void>> resize_with(OpenedImage& image, std::uint64_t bytes, std::str
   if (image.qcow2 != nullptr && bytes % 512 != 0) {
     co_return fail(ErrorCode::kInvalid, "The new size must be a multiple of 512");
   }
-  static_cast<void>(mode);
+  const auto old_size = image.device->size();
   auto done = co_await image.device->resize(bytes);
+  if (done && mode != "off" && bytes > old_size) {
+    const auto how = mode == "metadata" ? Preallocation::kMetadata
+                     : mode == "falloc" ? Preallocation::kFalloc
+                                        : Preallocation::kFull;
+    done = co_await image.device->preallocate(old_size, bytes - old_size, how);
+  }
   co_return done;
 }
 

@@ -5,7 +5,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <optional>
 
 #include "tools/io/command.hpp"
 #include "tools/io/open_image.hpp"
@@ -150,6 +155,39 @@ std::optional<int> parse(const Call& call, Session& session, Settings& settings)
   return std::nullopt;
 }
 
+/// Takes the value of --object: "secret,id=NAME,data=TEXT" or "...,file=NAME". Complains about any other.
+bool add_object(Session& session, const std::string& text) {
+  const auto options = parse_dotted_options(text, "qom-type");
+  if (!options) {
+    session.complain(tool_text(options.error()));
+    return false;
+  }
+  const auto type = option_text(*options, "qom-type").value_or("");
+  const auto id = option_text(*options, "id");
+  auto data = option_text(*options, "data");
+  const auto file = option_text(*options, "file");
+  if (type != "secret") {
+    session.complain(fmt::format("Parameter 'qom-type' does not accept value '{}'", type));
+  } else if (!id) {
+    session.complain("Parameter 'id' is missing");
+  } else if (!data && !file) {
+    session.complain("Either 'file' or 'data' must be provided");
+  } else {
+    if (!data) {
+      std::ifstream input(*file, std::ios::binary);
+      if (!input) {
+        session.complain(fmt::format("Unable to read {}: Failed to open file “{}”: {}", *file, *file,
+                                     std::strerror(errno)));
+        return false;
+      }
+      data.emplace(std::istreambuf_iterator<char>(input), std::istreambuf_iterator<char>());
+    }
+    session.secrets()[*id] = *data;
+    return true;
+  }
+  return false;
+}
+
 /// Whether a line can be read from standard input; what is in flight goes on meanwhile.
 void wait_for_input(Session& session) {
   for (;;) {
@@ -205,6 +243,11 @@ int io_main(const Call& call) {
   Settings settings;
   if (const auto status = parse(call, session, settings)) {
     return *status;
+  }
+  for (const auto& object : settings.objects) {
+    if (!add_object(session, object)) {
+      return 1;
+    }
   }
   session.set_misaligned(settings.misaligned);
   if (settings.request.named && !session.open(settings.request)) {

@@ -33,8 +33,7 @@ bool reopen_command(Session& session, Words& words, const Command& command) {
   if (words.left() != 0) {
     return usage(command);
   }
-  session.close();
-  return session.open(std::move(request));
+  return session.reopen(std::move(request));
 }
 
 }  // namespace whistler::tools::io

@@ -21,6 +21,21 @@ bool Session::open(OpenRequest request) {
   return true;
 }
 
+bool Session::reopen(OpenRequest request) {
+  const auto before = image_.request;
+  close();
+  auto opened = open_as_asked(*this, request);
+  if (opened) {
+    image_ = std::move(*opened);
+    return true;
+  }
+  complain(tool_text(opened.error()));
+  if (auto old = open_as_asked(*this, before)) {
+    image_ = std::move(*old);
+  }
+  return false;
+}
+
 void Session::close() {
   if (!is_open()) {
     return;
@@ -70,7 +85,7 @@ void Session::turn(bool block) {
 }
 
 void Session::drain() {
-  while (in_flight_ != 0) {
+  while (in_flight_ != 0 && ring_.in_flight() != 0) {  // what hangs at a breakpoint stays
     ring_.run_once(true);
     deliver();
   }

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,13 +13,9 @@
 #include "base/result.hpp"
 #include "base/task.hpp"
 #include "block/block_device.hpp"
-#include "block/open.hpp"
+#include "block/node.hpp"
 #include "block/uring/ring.hpp"
 #include "tools/tool.hpp"
-
-namespace whistler::qcow2 {
-class Image;
-}
 
 namespace whistler::tools::io {
 
@@ -42,6 +39,7 @@ struct OpenRequest {
 /// An image with the handles the commands need beyond those of a device.
 struct OpenedImage {
   std::unique_ptr<BlockDevice> device;
+  std::unique_ptr<Node> node;
   std::string format;             ///< its driver: "qcow2", "raw"
   qcow2::Image* qcow2 = nullptr;  ///< within `device`, if it is one
   OpenRequest request;
@@ -63,6 +61,8 @@ class Session {
 
   /// Complains, with the name of the tool in front, when it cannot be opened.
   bool open(OpenRequest request);
+  /// The same image in another way; if that fails, as it was.
+  bool reopen(OpenRequest request);
   /// Waits for what is in flight, flushes and lets go of the image.
   void close();
   [[nodiscard]] bool is_open() const { return image_.device != nullptr; }
@@ -72,6 +72,9 @@ class Session {
   [[nodiscard]] Ring& ring() { return ring_; }
   [[nodiscard]] const Call& call() const { return call_; }
   void complain(std::string_view message) const { tools::complain(call_, message); }
+
+  /// The secrets of --object, by id.
+  [[nodiscard]] std::map<std::string, std::string>& secrets() { return secrets_; }
 
   void set_misaligned(bool misaligned) { misaligned_ = misaligned; }
   [[nodiscard]] bool misaligned() const { return misaligned_; }
@@ -93,6 +96,7 @@ class Session {
   const Call& call_;
   Ring& ring_;
   OpenedImage image_;
+  std::map<std::string, std::string> secrets_;
   bool quit_ = false;
   bool misaligned_ = false;
   std::size_t in_flight_ = 0;

@@ -22,6 +22,10 @@ Task<Result<void>> write_compressed(OpenedImage& image, std::uint64_t offset, st
     co_return fail(ErrorCode::kInvalid, image.device->name() + ": compresses whole clusters only");
   }
   for (std::uint64_t at = 0; at < bytes; at += cluster) {
+    const auto status = co_await image.device->block_status(offset + at, 1);
+    if (status && status->data && !status->zero) {
+      co_return fail(ErrorCode::kIo, image.device->name() + ": there is data already");
+    }
     const auto length = std::min(cluster, bytes - at);
     const iovec piece{static_cast<std::uint8_t*>(from.front().iov_base) + at,
                       static_cast<std::size_t>(length)};
