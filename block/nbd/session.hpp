@@ -89,6 +89,7 @@ class Session {
   std::vector<Chosen> chosen_;
   BufferPool buffers_;
   Gate requests_;
+  std::size_t under_way_ = 0;
   std::uint64_t request_bytes_ = 0;
   WaitQueue request_done_;
 };
