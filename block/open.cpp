@@ -74,10 +74,12 @@ Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const s
     co_return fail(ErrorCode::kUnsupported,
                    fmt::format("{}: TLS needs credentials, which cannot be given here", path));
   }
-  auto client = co_await nbd::Client::open(ring, {.address = target->address,
-                                                  .export_name = target->export_name,
-                                                  .read_only = options.read_only,
-                                                  .reconnect_delay = kReconnectDelay});
+  nbd::ClientOptions wanted;
+  wanted.address = target->address;
+  wanted.export_name = target->export_name;
+  wanted.read_only = options.read_only;
+  wanted.reconnect_delay = kReconnectDelay;
+  auto client = co_await nbd::Client::open(ring, std::move(wanted));
   if (!client) {
     co_return std::unexpected(client.error().within(path));
   }

@@ -139,6 +139,8 @@ Task<Result<bool>> Session::next_request(Request& request) {
   co_return true;
 }
 
+Session::Failure Session::failure_of(const Error& error) { return {error_number(error), error.message}; }
+
 Task<void> Session::handle(Request request) {
   // Let go as the very last thing: with the last request may end the session itself.
   const auto pass = requests_.enter();
@@ -158,7 +160,7 @@ Task<void> Session::handle(Request request) {
     if (done) {
       co_await reply_done(request.header);
     } else {
-      co_await reply_failure(request.header, {error_number(done.error()), done.error().message});
+      co_await reply_failure(request.header, failure_of(done.error()));
     }
   }
   buffers_.give_back(std::move(request.data));
@@ -287,7 +289,7 @@ Task<void> Session::reply_read(Request& request) {
   if ((header.flags & kFlagFua) != 0) {
     auto flushed = co_await device.flush();
     if (!flushed) {
-      co_await reply_failure(header, {error_number(flushed.error()), flushed.error().message});
+      co_await reply_failure(header, failure_of(flushed.error()));
       co_return;
     }
   }
@@ -319,7 +321,7 @@ Task<void> Session::reply_read(Request& request) {
       const iovec piece{request.data.data() + at, extent.bytes};
       auto got = co_await device.readv(start + at, {&piece, 1});
       if (!got) {
-        co_await reply_failure(header, {error_number(got.error()), got.error().message});
+        co_await reply_failure(header, failure_of(got.error()));
         co_return;
       }
     }
@@ -396,7 +398,7 @@ Task<void> Session::reply_status(const RequestHeader& header) {
   for (const auto& chosen : chosen_) {
     auto payload = co_await extents(header, chosen);
     if (!payload) {
-      co_await reply_failure(header, {error_number(payload.error()), payload.error().message});
+      co_await reply_failure(header, failure_of(payload.error()));
       co_return;
     }
     payloads.push_back(std::move(*payload));

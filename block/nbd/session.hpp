@@ -57,6 +57,7 @@ class Session {
     std::uint32_t error;
     std::string message;
   };
+  [[nodiscard]] static Failure failure_of(const Error& error);
   [[nodiscard]] Task<Result<void>> transmit();
   /// Whether there is a request; false at the orderly end.
   [[nodiscard]] Task<Result<bool>> next_request(Request& request);
