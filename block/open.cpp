@@ -4,10 +4,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <vector>
 
 #include "block/crypto/luks_device.hpp"
+#include "block/nbd/client.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
 #include "block/write_policy.hpp"
@@ -17,6 +19,10 @@ namespace whistler {
 namespace {
 
 using Device = std::unique_ptr<BlockDevice>;
+
+/// How long a guest's request waits for an NBD server that went away: a server that is started again is not
+/// noticed by the guest, and one that is gone for good does not hang it.
+constexpr std::chrono::seconds kReconnectDelay{5};
 
 /// The files of a chain, from the top down, to see when one comes twice.
 struct Chain {
@@ -50,6 +56,39 @@ FileOptions file_options(const OpenOptions& options, const std::string& path) {
           .lock = options.lock,
           .force_share = options.force_share,
           .inline_writes = options.inline_writes};
+}
+
+/// What lies at the bottom of a layer: a host file, or a disk on an NBD server.
+Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const std::string& path) {
+  if (!nbd::is_target(path)) {
+    auto file = FileDevice::open(ring, file_options(options, path));
+    if (!file) {
+      co_return std::unexpected(file.error());
+    }
+    co_return std::move(*file);
+  }
+  const auto target = nbd::parse_target(path);
+  if (!target) {
+    co_return std::unexpected(target.error().within(path));
+  }
+  if (target->tls) {
+    co_return fail(ErrorCode::kUnsupported,
+                   fmt::format("{}: TLS needs credentials, which cannot be given here", path));
+  }
+  nbd::ClientOptions wanted;
+  wanted.address = target->address;
+  wanted.export_name = target->export_name;
+  wanted.read_only = options.read_only;
+  wanted.reconnect_delay = kReconnectDelay;
+  auto client = co_await nbd::Client::open(ring, std::move(wanted));
+  if (!client) {
+    co_return std::unexpected(client.error().within(path));
+  }
+  if (!options.read_only && (*client)->read_only()) {
+    (void)co_await (*client)->close();
+    co_return fail(ErrorCode::kPermission, fmt::format("{}: the server lets nobody write to it", path));
+  }
+  co_return std::move(*client);
 }
 
 Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain);
@@ -133,7 +172,7 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
     if (!path) {
       co_return std::unexpected(path.error());
     }
-    auto data_file = FileDevice::open(ring, file_options(options, *path));
+    auto data_file = co_await open_bottom(ring, options, *path);
     if (!data_file) {
       co_return std::unexpected(data_file.error().within(fmt::format("data file of {}", options.path)));
     }
@@ -164,7 +203,7 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
   if (auto ok = chain.enter(options.path); !ok) {
     co_return std::unexpected(ok.error());
   }
-  auto file = FileDevice::open(ring, file_options(options, options.path));
+  auto file = co_await open_bottom(ring, options, options.path);
   if (!file) {
     co_return std::unexpected(file.error());
   }
@@ -182,6 +221,9 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
 }  // namespace
 
 Result<std::string> resolve_name(const std::string& image, std::string name) {
+  if (nbd::is_target(name)) {
+    return name;
+  }
   if (name.starts_with("file:")) {
     name.erase(0, 5);
   } else if (const auto colon = name.find(':'); colon != std::string::npos && name.find('/') > colon) {

@@ -18,6 +18,8 @@ enum class DetectZeroes : std::uint8_t {
 };
 
 struct OpenOptions {
+  /// A file name, or where an NBD server has the disk: "nbd://HOST:PORT/EXPORT",
+  /// "nbd+unix:///EXPORT?socket=PATH".
   std::string path = {};
   /// "raw", "qcow2" or "luks". Never guessed: a guest can write any header into its raw disk.
   std::string format = {};
@@ -51,8 +53,8 @@ struct OpenOptions {
 /// The same, waiting on `ring`: at start-up and for tools, when no other coroutine of it needs to run.
 [[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_image(Ring& ring, const OpenOptions& options);
 
-/// A file name as an image stores it, seen from the directory of that image. kUnsupported for what is no file
-/// name ("nbd:...").
+/// A file name as an image stores it, seen from the directory of that image. An NBD name
+/// stays what it is; kUnsupported for other protocols ("http:...").
 [[nodiscard]] Result<std::string> resolve_name(const std::string& image, std::string name);
 
 }  // namespace whistler

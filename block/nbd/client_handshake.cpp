@@ -130,7 +130,7 @@ Task<Result<void>> ClientHandshake::greet(std::shared_ptr<const TlsCredentials> 
       co_return protocol_error("the server sent more before its TLS handshake");
     }
     auto started = co_await TlsStream::start(ring_, socket_.descriptor(), std::move(credentials),
-                                             std::move(host), {});
+                                             std::move(host), std::string());
     if (!started) {
       co_return std::unexpected(started.error());
     }
@@ -187,7 +187,7 @@ Task<Result<ClientHandshake::Answer>> ClientHandshake::answer(Option option) {
 }
 
 Task<Result<bool>> ClientHandshake::simple_option(Option option) {
-  auto sent = co_await send_option(option, {});
+  auto sent = co_await send_option(option, std::string());
   if (!sent) {
     co_return std::unexpected(sent.error());
   }
@@ -364,7 +364,7 @@ Task<Result<void>> ClientHandshake::meta_contexts(Option option, ExportInfo& inf
 }
 
 Task<Result<std::vector<ExportInfo>>> ClientHandshake::names() {
-  auto sent = co_await send_option(Option::kList, {});
+  auto sent = co_await send_option(Option::kList, std::string());
   if (!sent) {
     co_return std::unexpected(sent.error());
   }
@@ -393,7 +393,7 @@ Task<Result<std::vector<ExportInfo>>> ClientHandshake::names() {
 
 Task<Result<std::vector<ExportInfo>>> ClientHandshake::list() {
   if (oldstyle_) {
-    auto only = co_await oldstyle({});
+    auto only = co_await oldstyle(std::string());
     if (!only) {
       co_return std::unexpected(only.error());
     }
@@ -418,13 +418,13 @@ Task<Result<std::vector<ExportInfo>>> ClientHandshake::list() {
     each = **found;
     each.description = description;
     if (structured_) {
-      auto asked = co_await meta_contexts(Option::kListMetaContext, each, {});
+      auto asked = co_await meta_contexts(Option::kListMetaContext, each, std::string());
       if (!asked) {
         co_return std::unexpected(asked.error());
       }
     }
   }
-  (void)co_await send_option(Option::kAbort, {});
+  (void)co_await send_option(Option::kAbort, std::string());
   co_return exports;
 }
 

@@ -76,6 +76,9 @@ Task<Result<void>> Session::run() {
   auto result = co_await transmit();
   shut_down();
   co_await requests_.drain();
+  if (!result) {
+    co_return std::unexpected(result.error().within("Disconnect client, due to"));
+  }
   co_return result;
 }
 
@@ -90,7 +93,7 @@ Task<Result<void>> Session::transmit() {
       break;
     }
     const auto memory = memory_of(request.header);
-    while (requests_.inside() >= Server::kMaxRequests || request_bytes_ + memory > Server::kMaxRequestBytes) {
+    while (under_way_ >= Server::kMaxRequests || request_bytes_ + memory > Server::kMaxRequestBytes) {
       co_await request_done_.wait();
     }
     if (memory != 0) {
@@ -136,30 +139,33 @@ Task<Result<bool>> Session::next_request(Request& request) {
   co_return true;
 }
 
+Session::Failure Session::failure_of(const Error& error) { return {error_number(error), error.message}; }
+
 Task<void> Session::handle(Request request) {
-  {
-    const auto pass = requests_.enter();
-    const auto memory = memory_of(request.header);
-    request_bytes_ += memory;
-    const auto wrong = check(request.header);
-    const auto command = static_cast<Command>(+request.header.command);
-    if (wrong) {
-      co_await reply_failure(request.header, *wrong);
-    } else if (command == Command::kRead) {
-      co_await reply_read(request);
-    } else if (command == Command::kBlockStatus) {
-      co_await reply_status(request.header);
+  // Let go as the very last thing: with the last request may end the session itself.
+  const auto pass = requests_.enter();
+  const auto memory = memory_of(request.header);
+  ++under_way_;
+  request_bytes_ += memory;
+  const auto wrong = check(request.header);
+  const auto command = static_cast<Command>(+request.header.command);
+  if (wrong) {
+    co_await reply_failure(request.header, *wrong);
+  } else if (command == Command::kRead) {
+    co_await reply_read(request);
+  } else if (command == Command::kBlockStatus) {
+    co_await reply_status(request.header);
+  } else {
+    auto done = co_await perform(request);
+    if (done) {
+      co_await reply_done(request.header);
     } else {
-      auto done = co_await perform(request);
-      if (done) {
-        co_await reply_done(request.header);
-      } else {
-        co_await reply_failure(request.header, {error_number(done.error()), done.error().message});
-      }
+      co_await reply_failure(request.header, failure_of(done.error()));
     }
-    buffers_.give_back(std::move(request.data));
-    request_bytes_ -= memory;
   }
+  buffers_.give_back(std::move(request.data));
+  --under_way_;
+  request_bytes_ -= memory;
   request_done_.wake_one();
 }
 
@@ -283,7 +289,7 @@ Task<void> Session::reply_read(Request& request) {
   if ((header.flags & kFlagFua) != 0) {
     auto flushed = co_await device.flush();
     if (!flushed) {
-      co_await reply_failure(header, {error_number(flushed.error()), flushed.error().message});
+      co_await reply_failure(header, failure_of(flushed.error()));
       co_return;
     }
   }
@@ -315,7 +321,7 @@ Task<void> Session::reply_read(Request& request) {
       const iovec piece{request.data.data() + at, extent.bytes};
       auto got = co_await device.readv(start + at, {&piece, 1});
       if (!got) {
-        co_await reply_failure(header, {error_number(got.error()), got.error().message});
+        co_await reply_failure(header, failure_of(got.error()));
         co_return;
       }
     }
@@ -392,7 +398,7 @@ Task<void> Session::reply_status(const RequestHeader& header) {
   for (const auto& chosen : chosen_) {
     auto payload = co_await extents(header, chosen);
     if (!payload) {
-      co_await reply_failure(header, {error_number(payload.error()), payload.error().message});
+      co_await reply_failure(header, failure_of(payload.error()));
       co_return;
     }
     payloads.push_back(std::move(*payload));

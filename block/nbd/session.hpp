@@ -57,6 +57,7 @@ class Session {
     std::uint32_t error;
     std::string message;
   };
+  [[nodiscard]] static Failure failure_of(const Error& error);
   [[nodiscard]] Task<Result<void>> transmit();
   /// Whether there is a request; false at the orderly end.
   [[nodiscard]] Task<Result<bool>> next_request(Request& request);
@@ -89,6 +90,7 @@ class Session {
   std::vector<Chosen> chosen_;
   BufferPool buffers_;
   Gate requests_;
+  std::size_t under_way_ = 0;
   std::uint64_t request_bytes_ = 0;
   WaitQueue request_done_;
 };

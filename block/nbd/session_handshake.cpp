@@ -130,7 +130,7 @@ Task<Result<bool>> Session::answer_option(std::uint32_t option, std::string payl
     co_return fail(ErrorCode::kInvalid, fmt::format("Unsupported option {:#x}", option));
   }
   if (kind == Option::kAbort) {
-    (void)co_await reply(option, kReplyAck);
+    (void)co_await reply(option, kReplyAck, std::string());
     co_return false;
   }
   if (options_.tls && !tls_ && kind != Option::kStartTls) {
@@ -179,7 +179,7 @@ Task<Result<bool>> Session::answer_option(std::uint32_t option, std::string payl
     case Option::kAbort: break;
   }
   auto refused = co_await refuse(option, kErrUnsupported,
-                                 fmt::format("Unsupported option {} ({})", option, option_name(option)));
+                                 fmt::format("Unsupported option {} (std::string())", option, option_name(option)));
   co_return refused;
 }
 
@@ -220,7 +220,7 @@ Task<Result<bool>> Session::do_list(std::string payload) {
       co_return std::unexpected(sent.error());
     }
   }
-  auto done = co_await refuse(option, kReplyAck, {});
+  auto done = co_await refuse(option, kReplyAck, std::string());
   co_return done;
 }
 
@@ -285,7 +285,7 @@ Task<Result<bool>> Session::do_go(std::uint32_t option, std::string payload) {
                                    "request NBD_INFO_BLOCK_SIZE to use this export");
     co_return refused;
   }
-  auto done = co_await refuse(option, kReplyAck, {});
+  auto done = co_await refuse(option, kReplyAck, std::string());
   if (done && going) {
     export_ = found;
   }
@@ -313,11 +313,11 @@ Task<Result<bool>> Session::do_start_tls(std::string payload) {
   if (!in_.empty()) {
     co_return fail(ErrorCode::kInvalid, "the client sent more before its TLS handshake");
   }
-  auto sent = co_await reply(option, kReplyAck);
+  auto sent = co_await reply(option, kReplyAck, std::string());
   if (!sent) {
     co_return std::unexpected(sent.error());
   }
-  auto started = co_await TlsStream::start(ring_, socket_.descriptor(), options_.tls, {}, options_.authorized);
+  auto started = co_await TlsStream::start(ring_, socket_.descriptor(), options_.tls, std::string(), options_.authorized);
   if (!started) {
     co_return std::unexpected(started.error());
   }
@@ -386,7 +386,7 @@ Task<Result<bool>> Session::do_meta_context(std::uint32_t option, std::string pa
     chosen_ = std::move(chosen);
     chosen_for_ = found;
   }
-  auto done = co_await refuse(option, kReplyAck, {});
+  auto done = co_await refuse(option, kReplyAck, std::string());
   co_return done;
 }
 
