@@ -4,14 +4,11 @@
 #include <array>
 #include <vector>
 
+#include "block/formats/drivers.hpp"
+
 namespace whistler {
 
-std::span<const FormatDriver> format_drivers() {
-  static const std::vector<FormatDriver> drivers = {
-      // One line a format.
-  };
-  return drivers;
-}
+std::span<const FormatDriver> format_drivers() { return formats::drivers(); }
 
 std::span<const ProtocolDriver> protocol_drivers() {
   static const std::vector<ProtocolDriver> drivers = {

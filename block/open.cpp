@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "block/formats/drivers.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
 #include "block/write_policy.hpp"
@@ -123,12 +124,50 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
   co_return Device(std::move(image));
 }
 
-Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
-  if (options.format != "raw" && options.format != "qcow2") {
+Task<Result<Device>> open_other(Ring& ring, OpenOptions options, Device file, Chain& chain) {
+  auto image = co_await formats::open_foreign(ring, std::move(file), options.format, options.allow_backing);
+  if (!image) {
+    co_return std::unexpected(image.error());
+  }
+  if (!options.read_only && (*image)->read_only()) {
     co_return fail(
-        ErrorCode::kInvalid,
-        fmt::format("{}: format '{}' is not one of raw, qcow2; it is never guessed, so it must be given",
+        ErrorCode::kUnsupported,
+        fmt::format("{}: {} images can only be read: open it read-only, or make an overlay over it",
                     options.path, options.format));
+  }
+  const auto stored = (*image)->backing_name();
+  if (!stored || options.ignore_backing) {
+    co_return Device(std::move(*image));
+  }
+  if (!options.allow_backing) {
+    co_return fail(
+        ErrorCode::kPermission,
+        fmt::format("{}: refers to the file '{}', which is not allowed here", options.path, *stored));
+  }
+  auto path = resolve_name(options.path, *stored);
+  if (!path) {
+    co_return std::unexpected(path.error());
+  }
+  auto below = options;
+  below.path = *path;
+  below.read_only = true;
+  auto parent = co_await open_layer(ring, below, chain);
+  if (!parent) {
+    co_return std::unexpected(parent.error().within(fmt::format("parent of {}", options.path)));
+  }
+  if (auto joined = formats::join_parent(**image, std::move(*parent)); !joined) {
+    co_return std::unexpected(joined.error());
+  }
+  co_return Device(std::move(*image));
+}
+
+Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
+  const bool foreign = formats::is_foreign_format(options.format);
+  if (options.format != "raw" && options.format != "qcow2" && !foreign) {
+    co_return fail(ErrorCode::kInvalid,
+                   fmt::format("{}: format '{}' is not one of raw, qcow2, vdi, vmdk, vpc, vhdx; it is never "
+                               "guessed, so it must be given",
+                               options.path, options.format));
   }
   if (auto ok = chain.enter(options.path); !ok) {
     co_return std::unexpected(ok.error());
@@ -139,6 +178,10 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
   }
   if (options.format == "raw") {
     co_return std::make_unique<RawDevice>(std::move(*file));
+  }
+  if (foreign) {
+    auto image = co_await open_other(ring, options, std::move(*file), chain);
+    co_return image;
   }
   auto image = co_await open_qcow2(ring, options, std::move(*file), chain);
   co_return image;

@@ -17,7 +17,8 @@ enum class DetectZeroes : std::uint8_t {
 
 struct OpenOptions {
   std::string path = {};
-  /// "raw" or "qcow2". Never guessed: a guest can write any header into its raw disk.
+  /// "raw", "qcow2", "vdi", "vpc" (VHD), or, to be read, "vmdk" or "vhdx". Never guessed: a guest can write
+  /// any header into its raw disk.
   std::string format = {};
   bool read_only = false;
   CacheMode cache = CacheMode::kWriteback;
