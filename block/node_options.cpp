@@ -109,22 +109,16 @@ void print_value(const Options& value, bool pretty, unsigned depth, std::string&
   };
   const char* const separator = pretty ? "," : ", ";
   if (value.is_object()) {
-    std::vector<std::pair<std::string, const Options*>> items;
-    for (const auto& [key, item] : value.items()) {
-      items.emplace_back(key, &item);
-    }
-    std::stable_sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
-      return json_key_bucket(a.first) < json_key_bucket(b.first);
-    });
+    const auto keys = keys_in_order(value);
     out += '{';
-    for (std::size_t i = 0; i < items.size(); ++i) {
+    for (std::size_t i = 0; i < keys.size(); ++i) {
       out += i == 0 ? "" : separator;
       new_line(depth + 1);
-      print_string(items[i].first, out);
+      print_string(keys[i], out);
       out += ": ";
-      print_value(*items[i].second, pretty, depth + 1, out);
+      print_value(value[keys[i]], pretty, depth + 1, out);
     }
-    if (!items.empty() || pretty) {
+    if (!keys.empty() || pretty) {
       new_line(depth);
     }
     out += '}';
@@ -340,6 +334,17 @@ unsigned json_key_bucket(std::string_view key) {
     value += static_cast<std::uint32_t>(static_cast<unsigned char>(key[i])) << (i * 5 % 24);
   }
   return (1103515243U * value + 12345U) % 512;
+}
+
+std::vector<std::string> keys_in_order(const Options& object) {
+  std::vector<std::string> keys;
+  for (const auto& item : object.items()) {
+    keys.push_back(item.key());
+  }
+  std::stable_sort(keys.begin(), keys.end(), [](const std::string& a, const std::string& b) {
+    return json_key_bucket(a) < json_key_bucket(b);
+  });
+  return keys;
 }
 
 std::string print_json(const Options& value, bool pretty) {

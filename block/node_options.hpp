@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 
@@ -42,6 +43,8 @@ using Options = nlohmann::json;
 /// JSON as QEMU prints it: on one line, or with `pretty` over several; the keys of an object in the order of
 /// QEMU's hash table.
 [[nodiscard]] std::string print_json(const Options& value, bool pretty);
+/// The keys of an object in the order of QEMU's hash table.
+[[nodiscard]] std::vector<std::string> keys_in_order(const Options& object);
 /// Where QEMU's hash table keeps a key.
 [[nodiscard]] unsigned json_key_bucket(std::string_view key);
 

@@ -93,6 +93,14 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> show_snapshot(std::string id, std::string name);
   /// Writes out everything and cuts the file off behind the last cluster in use.
   [[nodiscard]] Task<Result<void>> trim_end();
+  /// A stretch of the disk with one kind of mapping; `host` where it has a place in the file of its own.
+  struct Extent {
+    Kind kind = Kind::kUnallocated;
+    std::uint64_t bytes = 0;
+    std::optional<std::uint64_t> host = {};
+  };
+  [[nodiscard]] Task<Result<Extent>> extent_at(std::uint64_t offset, std::uint64_t bytes);
+
   /// The persistent dirty bitmaps.
   [[nodiscard]] Bitmaps& bitmaps() { return *bitmaps_; }
 

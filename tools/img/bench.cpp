@@ -241,9 +241,10 @@ std::optional<Settings> read_settings(const Call& call) {
     return refuse("Flush interval can't be smaller than depth");
   }
   if (settings.native && !is_direct(settings.flags.cache)) {
-    return refuse(fmt::format("Could not open '{}': aio=native was specified, but it requires "
-                              "cache.direct=on, which was not specified.",
-                              settings.image.name));
+    return refuse(
+        fmt::format("Could not open '{}': aio=native was specified, but it requires "
+                    "cache.direct=on, which was not specified.",
+                    settings.image.name));
   }
   settings.flags.read_only = !settings.write;
   if (settings.step == 0) {

@@ -63,10 +63,9 @@ class Commit {
         return 1;
       }
       if (!chain->node->backing) {
-        complain(call_, settings_.base.empty()
-                            ? std::string("Image does not have a backing file")
-                            : fmt::format("Did not find '{}' in the backing chain of '{}'", settings_.base,
-                                          settings_.image.name));
+        complain(call_, settings_.base.empty() ? std::string("Image does not have a backing file")
+                                               : fmt::format("Did not find '{}' in the backing chain of '{}'",
+                                                             settings_.base, settings_.image.name));
         return 1;
       }
       const Node* base = find_base(*chain->node, settings_.base);
@@ -100,8 +99,8 @@ class Commit {
       if (top->node->qcow2 != nullptr) {
         const auto emptied = sync_wait(ring_, top->node->qcow2->make_empty());
         if (!emptied) {
-          complain(call_, fmt::format("Could not empty {}: {}", settings_.image.name,
-                                      reason_of(emptied.error())));
+          complain(call_,
+                   fmt::format("Could not empty {}: {}", settings_.image.name, reason_of(emptied.error())));
           return 1;
         }
       }
@@ -136,9 +135,8 @@ class Commit {
       }
     }
     Progress progress(settings_.progress && !settings_.quiet);
-    CopyOptions options{.target_has_backing = true,
-                        .detect_zeroes = false,
-                        .bytes_per_second = settings_.bytes_per_second};
+    CopyOptions options{
+        .target_has_backing = true, .detect_zeroes = false, .bytes_per_second = settings_.bytes_per_second};
     Copier copier({{.device = chain->device.get(), .bytes = size, .base = below->device}}, *base.device,
                   options, progress, [](const std::string&) {});
     done = sync_wait(ring_, copier.run());
@@ -146,7 +144,8 @@ class Commit {
       done = sync_wait(ring_, base.device->flush());
     }
     if (!done) {
-      complain(call_, copier.failed_request() ? reason_of(*copier.failed_request()) : reason_of(done.error()));
+      complain(call_,
+               copier.failed_request() ? reason_of(*copier.failed_request()) : reason_of(done.error()));
       return 1;
     }
     progress.show(100);

@@ -76,9 +76,10 @@ int img_compact(const Call& call) {
     return 1;
   }
   if (opened->node->qcow2 == nullptr) {
-    complain(call, fmt::format("'{}' is a {} image: only qcow2 images can be compacted; convert makes a sparse "
-                               "copy of others",
-                               image.name, opened->node->driver));
+    complain(call,
+             fmt::format("'{}' is a {} image: only qcow2 images can be compacted; convert makes a sparse "
+                         "copy of others",
+                         image.name, opened->node->driver));
     return 1;
   }
   const auto* file = opened->node->lowest_file();

@@ -110,9 +110,10 @@ class Convert {
     }
     const auto& node = *sources_[0].node;
     if (node.qcow2 == nullptr) {
-      complain(call_, fmt::format("Failed to load snapshot: Block format '{}' used by device '' does not support "
-                                  "temporarily loading internal snapshots",
-                                  node.driver));
+      complain(call_,
+               fmt::format("Failed to load snapshot: Block format '{}' used by device '' does not support "
+                           "temporarily loading internal snapshots",
+                           node.driver));
       return false;
     }
     const auto& [id, name, either] = *settings_.snapshot;
@@ -142,7 +143,8 @@ class Convert {
   bool check_target() {
     const auto& format = settings_.target.format;
     if (has_backing() && sources_.size() > 1) {
-      return refuse("Having a backing file for the target makes no sense when concatenating multiple input images");
+      return refuse(
+          "Having a backing file for the target makes no sense when concatenating multiple input images");
     }
     if (!settings_.skip_create) {
       if (!is_format(format)) {
@@ -199,8 +201,8 @@ class Convert {
                         .salvage = settings_.salvage,
                         .detect_zeroes = !settings_.copy_offload,
                         .bytes_per_second = settings_.bytes_per_second};
-    options.alignment = std::max<std::uint64_t>(std::bit_floor(std::max<std::uint64_t>(settings_.min_zero, 512)),
-                                                target.device->request_alignment());
+    options.alignment = std::max<std::uint64_t>(
+        std::bit_floor(std::max<std::uint64_t>(settings_.min_zero, 512)), target.device->request_alignment());
     if (auto* below = target.device->backing(); has_backing() && below != nullptr) {
       options.target_backing_bytes = below->size();
     }

@@ -70,9 +70,10 @@ bool take(const Call& call, int code, const std::string& argument, ConvertSettin
         return false;
       }
       if (*number % 512 != 0 || *number > kMaxSparse) {
-        complain(call, fmt::format("Invalid buffer size for sparse output specified. Valid sizes are multiples of "
-                                   "512 up to {}. Select 0 to disable sparse detection (fully allocates output).",
-                                   kMaxSparse));
+        complain(call,
+                 fmt::format("Invalid buffer size for sparse output specified. Valid sizes are multiples of "
+                             "512 up to {}. Select 0 to disable sparse detection (fully allocates output).",
+                             kMaxSparse));
         return false;
       }
       settings.min_zero = *number;
@@ -86,9 +87,9 @@ bool take(const Call& call, int code, const std::string& argument, ConvertSettin
     case 'm': {
       const auto workers = parse_plain_number(argument, 1, kMaxWorkers);
       if (!workers) {
-        complain(call, fmt::format(
-                           "Invalid number of coroutines. Allowed number of coroutines is between 1 and {}",
-                           kMaxWorkers));
+        complain(call,
+                 fmt::format("Invalid number of coroutines. Allowed number of coroutines is between 1 and {}",
+                             kMaxWorkers));
         return false;
       }
       settings.workers = static_cast<unsigned>(*workers);

@@ -24,9 +24,9 @@ struct ConvertSettings {
   ImageArgument target;
   NodeFlags target_flags;
   std::vector<std::string> options;
-  std::optional<std::string> backing_file;    ///< by -B or -o
+  std::optional<std::string> backing_file;  ///< by -B or -o
   std::optional<std::string> backing_format;
-  bool backing_option = false;                ///< by -B
+  bool backing_option = false;  ///< by -B
   std::optional<WantedSnapshot> snapshot;
   bool skip_create = false;
   bool compress = false;

@@ -47,7 +47,8 @@ bool read_operand(const Call& call, const std::string& word, Settings& settings)
     settings.output = value;
     return true;
   }
-  const auto number = key == "bs" ? parse_number(call, key, value, 1, INT32_MAX) : parse_number(call, key, value);
+  const auto number =
+      key == "bs" ? parse_number(call, key, value, 1, INT32_MAX) : parse_number(call, key, value);
   if (!number) {
     return false;
   }
@@ -76,9 +77,8 @@ int copy(const Call& call, Ring& ring, const Settings& settings) {
   }
   const bool beyond = settings.skip > INT64_MAX / settings.block || size < settings.skip * settings.block;
   const auto begin = beyond ? size : settings.skip * settings.block;
-  const auto created = create_target(ring, {.path = settings.output,
-                                            .format = settings.output_format,
-                                            .size = beyond ? 0 : size - begin});
+  const auto created = create_target(
+      ring, {.path = settings.output, .format = settings.output_format, .size = beyond ? 0 : size - begin});
   if (!created) {
     complain(call, fmt::format("{}: error while creating output image: {}", settings.output,
                                tool_text(created.error())));

@@ -25,8 +25,8 @@ int stand_in(ErrorCode code) {
 
 }  // namespace
 
-std::string reason_of(const Error& error) {
-  return std::strerror(error.sys_errno != 0 ? error.sys_errno : stand_in(error.code));
-}
+int errno_of(const Error& error) { return error.sys_errno != 0 ? error.sys_errno : stand_in(error.code); }
+
+std::string reason_of(const Error& error) { return std::strerror(errno_of(error)); }
 
 }  // namespace whistler::tools

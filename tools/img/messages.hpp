@@ -7,6 +7,8 @@
 
 namespace whistler::tools {
 
+/// The host's errno; where there was none, the one that stands for this kind of error.
+[[nodiscard]] int errno_of(const Error& error);
 /// The text of the host's errno; where there was none, of the one that stands for this kind of error.
 [[nodiscard]] std::string reason_of(const Error& error);
 

@@ -33,8 +33,7 @@ std::optional<OpenNode> open_argument(const Call& call, Ring& ring, const ImageA
     }
     name.options = nest_options(*options);
   } else {
-    name = NodeName::of_file(image.name,
-                             image.format.empty() ? std::nullopt : std::optional(image.format));
+    name = NodeName::of_file(image.name, image.format.empty() ? std::nullopt : std::optional(image.format));
   }
   auto opened = open_node(ring, name, flags);
   if (!opened) {
@@ -46,15 +45,16 @@ std::optional<OpenNode> open_argument(const Call& call, Ring& ring, const ImageA
 
 bool add_object(const Call& call, const std::string& text, NodeFlags& flags) {
   static_cast<void>(flags);
-  complain(call, fmt::format("Parameter 'qom-type' does not accept value '{}'", text.substr(0, text.find(','))));
+  complain(call,
+           fmt::format("Parameter 'qom-type' does not accept value '{}'", text.substr(0, text.find(','))));
   return false;
 }
 
 bool same_file(const std::string& a, const std::string& b) {
   struct stat first{};
   struct stat second{};
-  return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 &&
-         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+  return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
 }
 
 bool is_format(const std::string& name) { return is_known_driver(name); }

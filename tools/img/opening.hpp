@@ -12,8 +12,8 @@ namespace whistler::tools {
 
 struct ImageArgument {
   std::string name;
-  std::string format = {};   ///< empty: looked for
-  bool image_opts = false;   ///< `name` is a list of options
+  std::string format = {};  ///< empty: looked for
+  bool image_opts = false;  ///< `name` is a list of options
 };
 
 /// The io_uring of this run; null after a complaint.

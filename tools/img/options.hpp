@@ -25,6 +25,14 @@ enum LongOption : int {
   kBitmaps,
   kSkipBrokenBitmaps,
   kDryRun,
+  kOutput,
+  kBackingChain,
+  kStartOffset,
+  kMaxLength,
+  kSize,
+  kPreallocation,
+  kShrink,
+  kForce,
 };
 
 class OptionReader {

@@ -79,14 +79,14 @@ class Rebase {
       return 1;
     }
     if (!none && settings_.base_format.empty()) {
-      complain(call_, fmt::format(
-                          "Could not change the backing file to '{}': backing format must be specified", name));
+      complain(
+          call_,
+          fmt::format("Could not change the backing file to '{}': backing format must be specified", name));
       return 1;
     }
-    const auto done = sync_wait(
-        ring_, image.node->qcow2->change_backing_file(
-                   none ? std::nullopt : std::optional(name),
-                   none ? std::nullopt : std::optional(settings_.base_format)));
+    const auto done = sync_wait(ring_, image.node->qcow2->change_backing_file(
+                                           none ? std::nullopt : std::optional(name),
+                                           none ? std::nullopt : std::optional(settings_.base_format)));
     if (!done) {
       complain(call_, fmt::format("Could not change the backing file to '{}': {}", name,
                                   done.error().code == ErrorCode::kNoSpace
@@ -107,14 +107,14 @@ class Rebase {
       }
       auto flags = settings_.source_flags;
       flags.read_only = true;
-      auto opened = open_node(ring_,
-                              NodeName::of_file(name, settings_.base_format.empty()
-                                                          ? std::nullopt
-                                                          : std::optional(settings_.base_format)),
-                              flags);
+      auto opened = open_node(
+          ring_,
+          NodeName::of_file(
+              name, settings_.base_format.empty() ? std::nullopt : std::optional(settings_.base_format)),
+          flags);
       if (!opened) {
-        complain(call_, fmt::format("Could not open new backing file '{}': {}", name,
-                                    tool_text(opened.error())));
+        complain(call_,
+                 fmt::format("Could not open new backing file '{}': {}", name, tool_text(opened.error())));
         return 1;
       }
       fresh = std::move(*opened);
@@ -122,8 +122,7 @@ class Rebase {
     BlockDevice& device = *image.device;
     BlockDevice* old = device.backing();
     const auto size = device.size();
-    const double step = size == 0 ? 0
-                                  : 100.0 / static_cast<double>(size / std::min(size, kProgressStep));
+    const double step = size == 0 ? 0 : 100.0 / static_cast<double>(size / std::min(size, kProgressStep));
     double shown = 0;
     std::vector<std::uint8_t> was(kChunk);
     std::vector<std::uint8_t> becomes(kChunk);
@@ -138,10 +137,10 @@ class Rebase {
       if (status->allocated) {
         continue;
       }
-      for (auto [source, buffer, what] : {std::tuple(old, &was, "old"),
-                                          std::tuple(fresh.device.get(), &becomes, "new")}) {
-        if (const auto read = read_padded(source, offset, std::span(*buffer).first(
-                                                              static_cast<std::size_t>(bytes)));
+      for (auto [source, buffer, what] :
+           {std::tuple(old, &was, "old"), std::tuple(fresh.device.get(), &becomes, "new")}) {
+        if (const auto read =
+                read_padded(source, offset, std::span(*buffer).first(static_cast<std::size_t>(bytes)));
             !read) {
           complain(call_, fmt::format("error while reading from {} backing file", what));
           return 1;
@@ -161,9 +160,10 @@ class Rebase {
 
   /// Behind the end of a disk, or without one, there are zeroes.
   Result<void> read_padded(BlockDevice* source, std::uint64_t offset, std::span<std::uint8_t> to) {
-    const auto there = source == nullptr || offset >= source->size()
-                           ? 0
-                           : static_cast<std::size_t>(std::min<std::uint64_t>(to.size(), source->size() - offset));
+    const auto there =
+        source == nullptr || offset >= source->size()
+            ? 0
+            : static_cast<std::size_t>(std::min<std::uint64_t>(to.size(), source->size() - offset));
     std::memset(to.data() + there, 0, to.size() - there);
     if (there == 0) {
       return {};
