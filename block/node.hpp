@@ -67,6 +67,7 @@ struct Node {
   std::unique_ptr<Node> file;  ///< the primary child: "file", or blkdebug's "image"
   std::unique_ptr<Node> data_file;
   std::unique_ptr<Node> backing;
+  std::vector<std::unique_ptr<Node>> others;  ///< further files of a format's own, which the device keeps
 
   /// The directory that relative names are seen from; nothing if the node has none.
   [[nodiscard]] std::optional<std::string> directory() const;

@@ -42,8 +42,7 @@ int sure(bool is) { return is ? 100 : 0; }
 
 class NodeSiblings final : public SiblingOpener {
  public:
-  NodeSiblings(Ring& ring, const Node& node, const NodeFlags& flags)
-      : ring_(ring), node_(node), flags_(flags) {}
+  NodeSiblings(Ring& ring, Node& node, const NodeFlags& flags) : ring_(ring), node_(node), flags_(flags) {}
   [[nodiscard]] Task<Result<Device>> open_sibling(std::string name) override {
     const auto path = resolve_stored_name(node_, name);
     if (!path) {
@@ -57,12 +56,19 @@ class NodeSiblings final : public SiblingOpener {
     if (!file) {
       co_return std::unexpected(file.error());
     }
+    auto other = std::make_unique<Node>();
+    other->driver = "file";
+    other->filename = *path;
+    other->exact_filename = *path;
+    other->device = file->get();
+    other->host_file = file->get();
+    node_.others.push_back(std::move(other));
     co_return Device(std::move(*file));
   }
 
  private:
   Ring& ring_;
-  const Node& node_;
+  Node& node_;
   const NodeFlags& flags_;
 };
 
