@@ -38,6 +38,8 @@ struct NodeFlags {
   bool for_repair = false;
   DetectZeroes detect_zeroes = DetectZeroes::kOff;
   bool discard = true;
+  /// How many images led to this one by naming it their parent, where a format opens that itself.
+  unsigned nesting = 0;
   /// The values of --object secret, by id; for drivers that need a key.
   const std::map<std::string, std::string>* secrets = nullptr;
 };
@@ -69,6 +71,7 @@ struct Node {
   std::unique_ptr<Node> file;  ///< the primary child: "file", or blkdebug's "image"
   std::unique_ptr<Node> data_file;
   std::unique_ptr<Node> backing;
+  std::vector<std::unique_ptr<Node>> others;  ///< further files of a format's own, which the device keeps
 
   /// The directory that relative names are seen from; nothing if the node has none.
   [[nodiscard]] std::optional<std::string> directory() const;

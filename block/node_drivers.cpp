@@ -6,15 +6,18 @@
 #include <array>
 #include <vector>
 
+#include "block/formats/drivers.hpp"
 #include "block/nbd/node_driver.hpp"
 
 namespace whistler {
 
 std::span<const FormatDriver> format_drivers() {
-  static const std::vector<FormatDriver> drivers = {
-      // One line a format.
-      luks_format(),
-  };
+  static const std::vector<FormatDriver> drivers = [] {
+    const auto foreign = formats::drivers();
+    std::vector<FormatDriver> all(foreign.begin(), foreign.end());
+    all.push_back(luks_format());
+    return all;
+  }();
   return drivers;
 }
 

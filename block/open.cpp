@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "block/crypto/luks_device.hpp"
+#include "block/formats/drivers.hpp"
 #include "block/nbd/client.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
@@ -192,13 +193,51 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
   co_return Device(std::move(image));
 }
 
+Task<Result<Device>> open_other(Ring& ring, OpenOptions options, Device file, Chain& chain) {
+  auto image = co_await formats::open_foreign(ring, std::move(file), options.format, options.allow_backing);
+  if (!image) {
+    co_return std::unexpected(image.error());
+  }
+  if (!options.read_only && (*image)->read_only()) {
+    co_return fail(
+        ErrorCode::kUnsupported,
+        fmt::format("{}: {} images can only be read: open it read-only, or make an overlay over it",
+                    options.path, options.format));
+  }
+  const auto stored = (*image)->backing_name();
+  if (!stored || options.ignore_backing) {
+    co_return Device(std::move(*image));
+  }
+  if (!options.allow_backing) {
+    co_return fail(
+        ErrorCode::kPermission,
+        fmt::format("{}: refers to the file '{}', which is not allowed here", options.path, *stored));
+  }
+  auto path = resolve_name(options.path, *stored);
+  if (!path) {
+    co_return std::unexpected(path.error());
+  }
+  auto below = options;
+  below.path = *path;
+  below.read_only = true;
+  auto parent = co_await open_layer(ring, below, chain);
+  if (!parent) {
+    co_return std::unexpected(parent.error().within(fmt::format("parent of {}", options.path)));
+  }
+  if (auto joined = formats::join_parent(**image, std::move(*parent)); !joined) {
+    co_return std::unexpected(joined.error());
+  }
+  co_return Device(std::move(*image));
+}
+
 Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
-  if (options.format != "raw" && options.format != "qcow2" && options.format != "luks") {
+  const bool foreign = formats::is_foreign_format(options.format);
+  if (options.format != "raw" && options.format != "qcow2" && options.format != "luks" && !foreign) {
     co_return fail(
         ErrorCode::kInvalid,
-        fmt::format(
-            "{}: format '{}' is not one of raw, qcow2, luks; it is never guessed, so it must be given",
-            options.path, options.format));
+        fmt::format("{}: format '{}' is not one of raw, qcow2, luks, vdi, vmdk, vpc, vhdx; it is never "
+                    "guessed, so it must be given",
+                    options.path, options.format));
   }
   if (auto ok = chain.enter(options.path); !ok) {
     co_return std::unexpected(ok.error());
@@ -213,6 +252,10 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
   if (options.format == "luks") {
     auto volume = co_await open_luks(options, std::move(*file));
     co_return volume;
+  }
+  if (foreign) {
+    auto image = co_await open_other(ring, options, std::move(*file), chain);
+    co_return image;
   }
   auto image = co_await open_qcow2(ring, options, std::move(*file), chain);
   co_return image;

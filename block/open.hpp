@@ -21,7 +21,8 @@ struct OpenOptions {
   /// A file name, or where an NBD server has the disk: "nbd://HOST:PORT/EXPORT",
   /// "nbd+unix:///EXPORT?socket=PATH".
   std::string path = {};
-  /// "raw", "qcow2" or "luks". Never guessed: a guest can write any header into its raw disk.
+  /// "raw", "qcow2", "luks", "vdi", "vpc" (VHD), or, to be read, "vmdk" or "vhdx". Never guessed: a guest can
+  /// write any header into its raw disk.
   std::string format = {};
   bool read_only = false;
   CacheMode cache = CacheMode::kWriteback;

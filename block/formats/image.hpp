@@ -45,6 +45,8 @@ class Image : public BlockDevice {
   /// What holes show. Its format is the same as this one's.
   void set_backing(std::unique_ptr<BlockDevice> backing) { backing_ = std::move(backing); }
 
+  [[nodiscard]] BlockDevice* backing() override { return backing_.get(); }
+
   [[nodiscard]] std::uint64_t size() const override { return size_; }
   [[nodiscard]] bool read_only() const override { return !can_write() || file_->read_only(); }
   [[nodiscard]] std::string name() const override { return file_->name(); }

@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "tools/img/encryption.hpp"
+#include "tools/img/new_foreign.hpp"
 #include "tools/img/new_qcow2.hpp"
 
 namespace whistler::tools {
@@ -27,6 +28,8 @@ const std::vector<ImageFormat>& image_formats() {
   static const std::vector<ImageFormat> formats = {
       {"raw", kRawOptions, create_raw},
       {"qcow2", qcow2_create_options(), create_qcow2, qcow2_amend_options()},
+      {"vdi", vdi_create_options(), create_vdi},
+      {"vpc", vpc_create_options(), create_vpc},
       {"file", kFileOptions, create_raw},
       luks_image_format(),
   };
