@@ -18,7 +18,7 @@ Task<Result<void>> Image::change_backing_file(std::optional<std::string> name,
   if (!done) {
     co_return done;
   }
-  const auto guard = co_await header_mutex_.lock();
+  const auto guard = co_await refcounts_->header_mutex().lock();
   auto header = header_;
   header.backing_file = std::move(name);
   std::erase_if(header.extensions,
