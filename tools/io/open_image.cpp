@@ -121,18 +121,6 @@ Result<OpenNode> open_below_overlay(Ring& ring, const NodeName& name, NodeFlags 
   return open_node(ring, overlay, flags);
 }
 
-void warn_of_guessed_raw(const OpenedImage& image) {
-  const auto& node = *image.node;
-  if (node.probed && node.driver == "raw" && !image.device->read_only()) {
-    fmt::print(stderr,
-               "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
-               "         Automatically detecting the format is dangerous for raw images, write operations on "
-               "block 0 will be restricted.\n"
-               "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-               node.file ? node.file->filename : node.filename);
-  }
-}
-
 }  // namespace
 
 Result<OpenedImage> open_as_asked(Session& session, const OpenRequest& request) {
@@ -177,7 +165,6 @@ Result<OpenedImage> open_request(Session& session, OpenRequest request) {
                       ? fmt::format("can't open device {}: {}", request.name, text)
                       : fmt::format("can't open: {}", text));
   }
-  warn_of_guessed_raw(*image);
   return image;
 }
 
