@@ -313,7 +313,7 @@ std::optional<Options> parse_options(const Call& call, int& status) {
   }
   const int left = argc - ::optind;
   if (left > 0 && (options.list || left == 1)) {
-    options.file = words[static_cast<std::size_t>(::optind)];
+    options.file = argv[static_cast<std::size_t>(::optind)];  // getopt has put the options first
   }
   if (!options.list && left != 1 && !(left == 0 && !options.exports.empty())) {
     complain(call,
