@@ -61,8 +61,8 @@ std::unexpected<Error> listen_error(const Address& address, int errnum) {
   if (address.is_unix()) {
     return fail_errno(errnum, "Failed to bind socket to " + address.socket);
   }
-  return fail_errno(errnum, errnum == EADDRINUSE ? "Failed to find an available port"
-                                                 : "Failed to bind socket");
+  return fail_errno(errnum,
+                    errnum == EADDRINUSE ? "Failed to find an available port" : "Failed to bind socket");
 }
 
 }  // namespace
@@ -79,9 +79,8 @@ Task<Result<UniqueFd>> connect_to(Ring& ring, std::vector<ResolvedAddress> resol
       errnum = errno;
       continue;
     }
-    const auto result =
-        co_await ring.connect(socket.get(), reinterpret_cast<const sockaddr*>(&candidate.storage),
-                              candidate.bytes);
+    const auto result = co_await ring.connect(
+        socket.get(), reinterpret_cast<const sockaddr*>(&candidate.storage), candidate.bytes);
     if (result == 0) {
       if (!address.is_unix()) {
         const int on = 1;

@@ -141,8 +141,8 @@ Task<Result<void>> Client::connect() {
     co_return fail(ErrorCode::kInvalid, fmt::format("{}: the server has another disk now", name()));
   }
   if (info->bytes > static_cast<std::uint64_t>(INT64_MAX) - kMaxBytes) {
-    co_return fail(ErrorCode::kInvalid, fmt::format("{}: export length of {} bytes is too large", name(),
-                                                    info->bytes));
+    co_return fail(ErrorCode::kInvalid,
+                   fmt::format("{}: export length of {} bytes is too large", name(), info->bytes));
   }
   info_ = std::move(*info);
   size_ = info_.bytes;
@@ -178,10 +178,9 @@ Task<Result<std::shared_ptr<Connection>>> Client::connection() {
 
 std::unexpected<Error> Client::io_error(const Error& error, Command command, std::uint64_t offset,
                                         std::uint64_t bytes) const {
-  return std::unexpected(
-      Error{error.code, error.sys_errno,
-            fmt::format("{}: {} of {} bytes at offset {}: {}", name(), verb(command), bytes, offset,
-                        error.message)});
+  return std::unexpected(Error{error.code, error.sys_errno,
+                               fmt::format("{}: {} of {} bytes at offset {}: {}", name(), verb(command),
+                                           bytes, offset, error.message)});
 }
 
 Task<Result<void>> Client::request(Piece piece, Extent* extent) {
@@ -213,8 +212,8 @@ Task<Result<void>> Client::request(Piece piece, Extent* extent) {
 }
 
 Task<Result<void>> Client::transfer(Command command, std::uint16_t flags, std::uint64_t offset, IoVec data) {
-  const auto limit = static_cast<std::uint32_t>(align_down(
-      info_.max_block == 0 ? kMaxBytes : std::min(info_.max_block, kMaxBytes), alignment()));
+  const auto limit = static_cast<std::uint32_t>(
+      align_down(info_.max_block == 0 ? kMaxBytes : std::min(info_.max_block, kMaxBytes), alignment()));
   const auto bytes = iovec_bytes(data);
   if (bytes <= limit) {
     auto result = co_await request({command, flags, offset, static_cast<std::uint32_t>(bytes), data});
@@ -281,8 +280,9 @@ Result<void> Client::check_write(std::uint64_t offset, std::uint64_t bytes) cons
     return fail(ErrorCode::kPermission, fmt::format("{}: is open read-only", name()));
   }
   if (offset > size_ || bytes > size_ - offset) {
-    return fail_errno(ENOSPC, fmt::format("{}: {} bytes at offset {} are beyond the end of the export ({} bytes)",
-                                          name(), bytes, offset, size_));
+    return fail_errno(
+        ENOSPC, fmt::format("{}: {} bytes at offset {} are beyond the end of the export ({} bytes)", name(),
+                            bytes, offset, size_));
   }
   return {};
 }

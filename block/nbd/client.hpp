@@ -1,8 +1,8 @@
 // A disk on an NBD server.
 //
 // A server is not trusted: what it sends is checked against what was asked, and a server that breaks the
-// protocol or goes away ends the connection. Every request that is or comes under way then fails with EIO, or,
-// with a reconnect delay, waits that long for the server to come back and is sent again.
+// protocol or goes away ends the connection. Every request that is or comes under way then fails with EIO,
+// or, with a reconnect delay, waits that long for the server to come back and is sent again.
 #pragma once
 
 #include <chrono>

@@ -25,8 +25,7 @@ std::unexpected<Error> refusal(std::uint32_t type, Option option, const std::str
     case kErrInvalid: message = fmt::format("Invalid parameters for {}", which); break;
     case kErrPlatform: message = fmt::format("Server lacks support for {}", which); break;
     case kErrTlsRequired:
-      message =
-          fmt::format("TLS negotiation required before {}\nDid you forget a valid tls-creds?", which);
+      message = fmt::format("TLS negotiation required before {}\nDid you forget a valid tls-creds?", which);
       break;
     case kErrUnknown: message = "Requested export not available"; break;
     case kErrShutdown: message = fmt::format("Server shutting down before {}", which); break;
@@ -64,7 +63,8 @@ Result<void> apply_info(const std::string& payload, ExportInfo& info, bool& have
       info.preferred_block = reader.take<std::uint32_t>();
       info.max_block = reader.take<std::uint32_t>();
       if (!std::has_single_bit(info.min_block) || info.min_block > kMaxBytes) {
-        return protocol_error(fmt::format("server minimum block size {} is not a power of two", info.min_block));
+        return protocol_error(
+            fmt::format("server minimum block size {} is not a power of two", info.min_block));
       }
       if (info.max_block < info.min_block) {
         return protocol_error(fmt::format("server maximum block size {} is not valid", info.max_block));
@@ -199,8 +199,8 @@ Task<Result<bool>> ClientHandshake::simple_option(Option option) {
     co_return true;
   }
   // Whoever refuses structured replies, for whatever reason, can be talked to without.
-  if (got->type == kErrUnsupported || (option == Option::kStructuredReply && (got->type & kReplyErrorBit) != 0 &&
-                                       got->type != kErrTlsRequired)) {
+  if (got->type == kErrUnsupported || (option == Option::kStructuredReply &&
+                                       (got->type & kReplyErrorBit) != 0 && got->type != kErrTlsRequired)) {
     co_return false;
   }
   if (option == Option::kStructuredReply && got->type == kErrTlsRequired) {

@@ -28,8 +28,8 @@ struct ExportInfo {
 
 class ClientHandshake {
  public:
-  ClientHandshake(Ring& ring, SocketStream& socket, Input& in, Output& out) :
-      ring_(ring), socket_(socket), in_(in), out_(out) {}
+  ClientHandshake(Ring& ring, SocketStream& socket, Input& in, Output& out)
+      : ring_(ring), socket_(socket), in_(in), out_(out) {}
 
   /// The greeting; TLS if there are `credentials`; structured replies if the server has them.
   [[nodiscard]] Task<Result<void>> greet(std::shared_ptr<const TlsCredentials> credentials, std::string host);

@@ -255,7 +255,8 @@ Task<Result<bool>> Connection::read_chunk(Slot& slot, std::uint16_t flags, std::
     done = co_await in_.read(&offset, sizeof offset);
     const std::uint64_t bytes = length - sizeof offset;
     const std::uint64_t at = offset - slot.request.offset;
-    if (done && (offset < slot.request.offset || at > slot.request.length || bytes > slot.request.length - at)) {
+    if (done &&
+        (offset < slot.request.offset || at > slot.request.length || bytes > slot.request.length - at)) {
       co_return protocol_error("Protocol error: server sent chunk exceeding requested region");
     }
     if (done) {
@@ -342,10 +343,10 @@ Task<Result<void>> Connection::read_extents(Slot& slot, std::uint32_t length) {
     co_return got;
   }
   if (message.context != *context_id_) {
-    co_return protocol_error(
-        fmt::format("Protocol error: unexpected context id {} for NBD_REPLY_TYPE_BLOCK_STATUS, when negotiated "
-                    "context id is {}",
-                    +message.context, *context_id_));
+    co_return protocol_error(fmt::format(
+        "Protocol error: unexpected context id {} for NBD_REPLY_TYPE_BLOCK_STATUS, when negotiated "
+        "context id is {}",
+        +message.context, *context_id_));
   }
   if (message.first.length == 0) {
     co_return protocol_error("Protocol error: server sent status chunk with zero length");

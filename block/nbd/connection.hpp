@@ -19,7 +19,8 @@ class Connection {
   /// A server that takes longer for a handshake is given up.
   static constexpr std::chrono::seconds kHandshakeTime{30};
 
-  Connection(Ring& ring, UniqueFd socket) : ring_(ring), socket_(ring, std::move(socket)), in_(socket_), out_(socket_) {}
+  Connection(Ring& ring, UniqueFd socket)
+      : ring_(ring), socket_(ring, std::move(socket)), in_(socket_), out_(socket_) {}
 
   /// Shakes hands for `name`.
   [[nodiscard]] Task<Result<ExportInfo>> start(std::shared_ptr<const TlsCredentials> credentials,

@@ -11,9 +11,7 @@ namespace whistler::nbd {
 
 namespace {
 
-std::unexpected<Error> refuse(std::string message) {
-  return fail(ErrorCode::kInvalid, std::move(message));
-}
+std::unexpected<Error> refuse(std::string message) { return fail(ErrorCode::kInvalid, std::move(message)); }
 
 using Credentials = std::map<std::string, std::shared_ptr<const TlsCredentials>>;
 

@@ -184,8 +184,7 @@ std::optional<Session::Failure> Session::check(const RequestHeader& header) cons
     case Command::kBlockStatus: allowed = kFlagFua | kFlagReqOne; break;
     case Command::kFlush:
     case Command::kCache: break;
-    default:
-      return Failure{kEinval, fmt::format("invalid request type ({}) received", +header.command)};
+    default: return Failure{kEinval, fmt::format("invalid request type ({}) received", +header.command)};
   }
   if (header.length > kMaxBytes && (command == Command::kRead || command == Command::kCache)) {
     return Failure{kEinval, fmt::format("len ({}) is larger than max len ({})", +header.length, kMaxBytes)};
@@ -196,13 +195,12 @@ std::optional<Session::Failure> Session::check(const RequestHeader& header) cons
   const bool ranged = command != Command::kFlush;
   if (ranged && (header.offset > export_->bytes || header.length > export_->bytes - header.offset)) {
     const bool grows = command == Command::kWrite || command == Command::kWriteZeroes;
-    return Failure{grows ? kEnospc : kEinval,
-                   fmt::format("operation past EOF; From: {}, Len: {}, Size: {}", +header.offset,
-                               +header.length, export_->bytes)};
+    return Failure{grows ? kEnospc : kEinval, fmt::format("operation past EOF; From: {}, Len: {}, Size: {}",
+                                                          +header.offset, +header.length, export_->bytes)};
   }
   if ((header.flags & ~allowed) != 0) {
-    return Failure{kEinval, fmt::format("unsupported flags for command {} (got {:#x})", +header.command,
-                                        +header.flags)};
+    return Failure{
+        kEinval, fmt::format("unsupported flags for command {} (got {:#x})", +header.command, +header.flags)};
   }
   if (command == Command::kBlockStatus && chosen_.empty()) {
     return Failure{kEinval, "CMD_BLOCK_STATUS not negotiated"};
@@ -233,8 +231,8 @@ Task<Result<void>> Session::perform(const Request& request) {
       }
       break;
     case Command::kWriteZeroes:
-      result = co_await device.write_zeroes(
-          offset, header.length, {.may_unmap = (header.flags & kFlagNoHole) == 0, .fua = fua});
+      result = co_await device.write_zeroes(offset, header.length,
+                                            {.may_unmap = (header.flags & kFlagNoHole) == 0, .fua = fua});
       break;
     default: break;  // kCache: the host's page cache does that by itself
   }
@@ -244,8 +242,9 @@ Task<Result<void>> Session::perform(const Request& request) {
 Task<void> Session::reply_done(const RequestHeader& header) {
   ChunkHeader chunk{kStructuredReplyMagic, kChunkDone, kChunkNone, header.cookie, 0};
   SimpleReplyHeader simple{kSimpleReplyMagic, 0, header.cookie};
-  const bool structured = structured_ && (header.command == static_cast<std::uint16_t>(Command::kRead) ||
-                                          header.command == static_cast<std::uint16_t>(Command::kBlockStatus));
+  const bool structured =
+      structured_ && (header.command == static_cast<std::uint16_t>(Command::kRead) ||
+                      header.command == static_cast<std::uint16_t>(Command::kBlockStatus));
   const iovec piece = structured ? iovec{&chunk, sizeof chunk} : iovec{&simple, sizeof simple};
   (void)co_await out_.send(IoVec{&piece, 1});
 }
@@ -342,11 +341,11 @@ Task<void> Session::reply_read(Request& request) {
   for (std::size_t i = 0; i < extents.size(); ++i) {
     const bool hole = (extents[i].flags & kStateZero) != 0;
     const auto bytes = static_cast<std::uint32_t>(extents[i].bytes);
-    chunks[i] = {.header = {kStructuredReplyMagic, i + 1 == extents.size() ? kChunkDone : std::uint16_t{0},
-                            hole ? kChunkOffsetHole : kChunkOffsetData, header.cookie,
-                            hole ? 12U : bytes + 8U},
-                 .offset = header.offset + at,
-                 .hole = bytes};
+    chunks[i] = {
+        .header = {kStructuredReplyMagic, i + 1 == extents.size() ? kChunkDone : std::uint16_t{0},
+                   hole ? kChunkOffsetHole : kChunkOffsetData, header.cookie, hole ? 12U : bytes + 8U},
+        .offset = header.offset + at,
+        .hole = bytes};
     pieces.push_back({&chunks[i], hole ? sizeof(ReadChunk) : sizeof(ReadChunk) - 4});
     if (!hole) {
       pieces.push_back({request.data.data() + at, bytes});

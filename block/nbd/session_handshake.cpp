@@ -74,17 +74,17 @@ Task<Result<bool>> Session::options_loop() {
       co_return fail(ErrorCode::kInvalid, "Bad magic received");
     }
     if (header.length > kMaxBytes) {
-      co_return fail(ErrorCode::kInvalid, fmt::format("len ({}) is larger than max len ({})", +header.length,
-                                                      kMaxBytes));
+      co_return fail(ErrorCode::kInvalid,
+                     fmt::format("len ({}) is larger than max len ({})", +header.length, kMaxBytes));
     }
     if (header.length > kMaxPayload) {
       auto skipped = co_await in_.skip(header.length);
       if (!skipped) {
         co_return std::unexpected(skipped.error());
       }
-      auto refused = co_await refuse(header.option, kErrTooBig,
-                                     fmt::format("option '{}' of {} bytes is too long",
-                                                 option_name(header.option), +header.length));
+      auto refused = co_await refuse(
+          header.option, kErrTooBig,
+          fmt::format("option '{}' of {} bytes is too long", option_name(header.option), +header.length));
       if (!refused) {
         co_return refused;
       }
@@ -167,8 +167,8 @@ Task<Result<bool>> Session::answer_option(std::uint32_t option, std::string payl
         wrong = "structured reply already negotiated";
       }
       structured_ = true;
-      auto result = co_await refuse(option, wrong != nullptr ? kErrInvalid : kReplyAck,
-                                    wrong != nullptr ? wrong : "");
+      auto result =
+          co_await refuse(option, wrong != nullptr ? kErrInvalid : kReplyAck, wrong != nullptr ? wrong : "");
       co_return result;
     }
     case Option::kListMetaContext:
@@ -179,7 +179,7 @@ Task<Result<bool>> Session::answer_option(std::uint32_t option, std::string payl
     case Option::kAbort: break;
   }
   auto refused = co_await refuse(option, kErrUnsupported,
-                                 fmt::format("Unsupported option {} (std::string())", option, option_name(option)));
+                                 fmt::format("Unsupported option {} ({})", option, option_name(option)));
   co_return refused;
 }
 
@@ -244,8 +244,7 @@ Task<Result<bool>> Session::do_go(std::uint32_t option, std::string payload) {
   }
   const Export* const found = find_export(name);
   if (found == nullptr) {
-    auto refused =
-        co_await refuse(option, kErrUnknown, fmt::format("export '{}' not present", shown(name)));
+    auto refused = co_await refuse(option, kErrUnknown, fmt::format("export '{}' not present", shown(name)));
     co_return refused;
   }
   const bool going = option == static_cast<std::uint32_t>(Option::kGo);
@@ -281,8 +280,8 @@ Task<Result<bool>> Session::do_go(std::uint32_t option, std::string payload) {
     }
   }
   if (!going && !wants_block_size && found->min_block > 1) {
-    auto refused = co_await refuse(option, kErrBlockSizeRequired,
-                                   "request NBD_INFO_BLOCK_SIZE to use this export");
+    auto refused =
+        co_await refuse(option, kErrBlockSizeRequired, "request NBD_INFO_BLOCK_SIZE to use this export");
     co_return refused;
   }
   auto done = co_await refuse(option, kReplyAck, std::string());
@@ -317,7 +316,8 @@ Task<Result<bool>> Session::do_start_tls(std::string payload) {
   if (!sent) {
     co_return std::unexpected(sent.error());
   }
-  auto started = co_await TlsStream::start(ring_, socket_.descriptor(), options_.tls, std::string(), options_.authorized);
+  auto started = co_await TlsStream::start(ring_, socket_.descriptor(), options_.tls, std::string(),
+                                           options_.authorized);
   if (!started) {
     co_return std::unexpected(started.error());
   }
@@ -353,8 +353,7 @@ Task<Result<bool>> Session::do_meta_context(std::uint32_t option, std::string pa
     co_return refused;
   }
   if (found == nullptr) {
-    auto refused =
-        co_await refuse(option, kErrUnknown, fmt::format("export '{}' not present", shown(name)));
+    auto refused = co_await refuse(option, kErrUnknown, fmt::format("export '{}' not present", shown(name)));
     co_return refused;
   }
   // A query that ends with a colon stands, in a list, for everything that begins with it.

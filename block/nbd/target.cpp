@@ -12,9 +12,7 @@ namespace whistler::nbd {
 
 namespace {
 
-std::unexpected<Error> invalid(std::string message) {
-  return fail(ErrorCode::kInvalid, std::move(message));
-}
+std::unexpected<Error> invalid(std::string message) { return fail(ErrorCode::kInvalid, std::move(message)); }
 
 int hex_digit(char digit) {
   if (digit >= '0' && digit <= '9') {

@@ -37,9 +37,7 @@ std::unexpected<Error> channel_error(ssize_t code, const char* verb) {
   return fail_errno(code == GNUTLS_E_PREMATURE_TERMINATION ? ECONNABORTED : EIO, verb);
 }
 
-std::unexpected<Error> refuse(std::string reason) {
-  return fail(ErrorCode::kPermission, std::move(reason));
-}
+std::unexpected<Error> refuse(std::string reason) { return fail(ErrorCode::kPermission, std::move(reason)); }
 
 /// One certificate of the other side, taken apart.
 struct Certificate {
@@ -113,8 +111,8 @@ Result<void> TlsStream::set_up(const std::string& host) {
   const auto failed = [](const char* what, int code) {
     return fail(ErrorCode::kInvalid, fmt::format("{}: {}", what, gnutls_strerror(code)));
   };
-  if (const int code = gnutls_init(&session, (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK |
-                                                 GNUTLS_NO_SIGNAL);
+  if (const int code = gnutls_init(
+          &session, (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
       code < 0) {
     return failed("Cannot initialize TLS session", code);
   }

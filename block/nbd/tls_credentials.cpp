@@ -91,8 +91,7 @@ Result<void> TlsCredentials::load_x509() {
     return tls_error(code, "Cannot allocate credentials");
   }
   if (!authority->empty()) {
-    if (const int code =
-            gnutls_certificate_set_x509_trust_file(to, authority->c_str(), GNUTLS_X509_FMT_PEM);
+    if (const int code = gnutls_certificate_set_x509_trust_file(to, authority->c_str(), GNUTLS_X509_FMT_PEM);
         code < 0) {
       return tls_error(code, fmt::format("Cannot load CA certificate '{}'", *authority));
     }

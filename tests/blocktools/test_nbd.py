@@ -112,7 +112,7 @@ class Server(NbdTest):
                       ['-L', '-x', 'foo'], ['-L', '--fork'], ['-n', '--cache=none', 'a.raw'],
                       ['--image-opts', '-f', 'raw', 'a.raw'], ['-l', 'x', 'a.qcow2'], ['-f', 'raw', '-l', 'x', 'a.raw'],
                       ['--tls-creds', 'x', 'a.raw'], ['--tls-authz', 'x', 'a.raw'], ['--tls-hostname', 'x', 'a.raw'],
-                      ['-c', '/dev/nosuch', 'a.raw'], ['-d', '/dev/nosuch'], ['-L', '-k', '/nosuch'],
+                      ['-c', '/dev/nosuch', '-f', 'raw', 'a.raw'], ['-d', '/dev/nosuch'], ['-L', '-k', '/nosuch'],
                       ['-B', 'nosuch', '-f', 'qcow2', 'a.qcow2'], ['--object', 'foo', 'a.raw'],
                       ['--object', 'secret,id=x', 'a.raw'], ['-k', '/nosuch/s', '-f', 'raw', 'a.raw'],
                       ['--fork', '-k', '/nosuch/s', '-f', 'raw', 'a.raw'],
@@ -279,7 +279,7 @@ class Server(NbdTest):
     @unittest.skipUnless(have('nbdinfo'), 'libnbd-bin is not installed')
     def test_a_socket_handed_over_is_served(self):
         disk = self.raw()
-        out = run('nbdinfo', '--size', '[', WHISTLER, 'nbd', '-f', 'raw', disk, ']').stdout
+        out = run('nbdinfo', '--size', '--', '[', WHISTLER, 'nbd', '-f', 'raw', disk, ']').stdout
         self.assertEqual(out.strip(), str(8 * MIB))
 
 

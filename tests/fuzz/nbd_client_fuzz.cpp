@@ -1,5 +1,5 @@
-// Any bytes as what a server sends: the client shakes hands and has a read, a status request and a flush under
-// way.
+// Any bytes as what a server sends: the client shakes hands and has a read, a status request and a flush
+// under way.
 #include <sys/socket.h>
 
 #include <array>

@@ -29,9 +29,7 @@ class BitmapContext final : public MetaContext {
  public:
   BitmapContext(std::shared_ptr<BlockDevice> keep, qcow2::Image& image, std::string name, bool fixed)
       : keep_(std::move(keep)), image_(image), name_(std::move(name)), fixed_(fixed) {}
-  [[nodiscard]] std::string name() const override {
-    return std::string(whistler::nbd::kDirtyBitmap) + name_;
-  }
+  [[nodiscard]] std::string name() const override { return std::string(whistler::nbd::kDirtyBitmap) + name_; }
   [[nodiscard]] Task<Result<Extent>> extent(std::uint64_t offset, std::uint64_t bytes) override {
     if (!bits_ || !fixed_) {
       auto content = co_await image_.bitmaps().content(name_);
@@ -130,6 +128,7 @@ Result<OpenNode> open_named(Ring& ring, const NodeName& name, const std::string&
     auto error = opened.error();
     const auto text = tool_text(error);
     const bool plain = text.starts_with("Unknown driver");
+    error.brief.clear();
     error.message = fmt::format("Failed to blk_new_open '{}': {}", file,
                                 plain ? text : fmt::format("Could not open '{}': {}", file, text));
     return std::unexpected(std::move(error));
@@ -198,8 +197,8 @@ Export describe(const OpenNode& opened, const std::shared_ptr<BlockDevice>& devi
   described.bytes = device->size();
   described.multi_conn = options.shared != 1;
   // A guessed raw disk is asked for whole sectors only, as in QEMU.
-  described.min_block = std::max(opened.node->probed && opened.node->driver == "raw" ? 512U : 1U,
-                                 device->request_alignment());
+  described.min_block =
+      std::max(opened.node->probed && opened.node->driver == "raw" ? 512U : 1U, device->request_alignment());
   return described;
 }
 
@@ -223,6 +222,12 @@ Result<Images> open_images(Ring& ring, const Wanted& options) {
       }
     }
     const auto device = keep(*opened);
+    if (options.negative_offset) {
+      return fail(ErrorCode::kInvalid,
+                  "Parameter 'offset' expects a non-negative number below 2^64\n"
+                  "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+                  "and exabytes, respectively.");
+    }
     auto described = describe(*opened, device, options);
     if (options.offset > described.bytes) {
       return fail(ErrorCode::kInvalid,
@@ -255,16 +260,16 @@ Result<Images> open_images(Ring& ring, const Wanted& options) {
     }
     for (const auto& other : images.exports) {
       if (other.name == wanted->name) {
-        return fail(ErrorCode::kExists, fmt::format("--export={}: there is an export '{}' already", text,
-                                                    wanted->name));
+        return fail(ErrorCode::kExists,
+                    fmt::format("--export={}: there is an export '{}' already", text, wanted->name));
       }
     }
     const bool read_only = wanted->read_only || options.read_only;
-    auto opened = open_named(
-        ring,
-        NodeName::of_file(wanted->file,
-                          wanted->format.empty() ? std::nullopt : std::optional(wanted->format)),
-        wanted->file, flags_of(options, read_only));
+    auto opened =
+        open_named(ring,
+                   NodeName::of_file(wanted->file,
+                                     wanted->format.empty() ? std::nullopt : std::optional(wanted->format)),
+                   wanted->file, flags_of(options, read_only));
     if (!opened) {
       return std::unexpected(opened.error());
     }

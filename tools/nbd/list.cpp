@@ -12,8 +12,9 @@ namespace whistler::tools::nbd {
 namespace {
 
 void print_flags(std::uint16_t flags) {
-  constexpr std::array<const char*, 11> kNames = {"readonly", "flush", "fua",    "rotational", "trim",     "zeroes",
-                                                  "df",       "multi", "resize", "cache",      "fast-zero"};
+  constexpr std::array<const char*, 11> kNames = {"readonly", "flush",  "fua",      "rotational",
+                                                  "trim",     "zeroes", "df",       "multi",
+                                                  "resize",   "cache",  "fast-zero"};
   fmt::print("  flags: {:#x} (", flags);
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     if ((flags >> (i + 1) & 1U) != 0) {

@@ -32,8 +32,7 @@ Result<void> Objects::add(const std::string& text) {
   Properties properties;
   for (std::size_t i = 1; i < parts.size(); ++i) {
     const auto equals = parts[i].find('=');
-    properties[parts[i].substr(0, equals)] =
-        equals == std::string::npos ? "on" : parts[i].substr(equals + 1);
+    properties[parts[i].substr(0, equals)] = equals == std::string::npos ? "on" : parts[i].substr(equals + 1);
   }
   const auto id = value_of(properties, "id");
   const bool tls = type == "tls-creds-x509" || type == "tls-creds-psk" || type == "tls-creds-anon";
@@ -77,9 +76,10 @@ Result<void> Objects::add_secret(const std::string& id, const Properties& proper
   }
   std::ifstream stream(properties.at("file"), std::ios::binary);
   if (!stream) {
-    return fail(ErrorCode::kNotFound, fmt::format("Unable to read {}: Failed to open file \u201c{}\u201d: No such "
-                                                  "file or directory",
-                                                  properties.at("file"), properties.at("file")));
+    return fail(ErrorCode::kNotFound,
+                fmt::format("Unable to read {}: Failed to open file \u201c{}\u201d: No such "
+                            "file or directory",
+                            properties.at("file"), properties.at("file")));
   }
   secrets_[id] = std::string(std::istreambuf_iterator<char>(stream), {});
   return {};
@@ -88,14 +88,16 @@ Result<void> Objects::add_secret(const std::string& id, const Properties& proper
 Result<void> Objects::add_credentials(const std::string& id, const std::string& type,
                                       const Properties& properties) {
   if (type == "tls-creds-anon") {
-    return fail(ErrorCode::kUnsupported, "object type 'tls-creds-anon' is not offered here: it would not "
-                                         "tell who the other side is");
+    return fail(ErrorCode::kUnsupported,
+                "object type 'tls-creds-anon' is not offered here: it would not "
+                "tell who the other side is");
   }
   TlsOptions options;
   options.kind = type == "tls-creds-psk" ? TlsOptions::Kind::kPsk : TlsOptions::Kind::kX509;
   const auto endpoint = value_of(properties, "endpoint");
   if (!endpoint.empty() && endpoint != "server" && endpoint != "client") {
-    return fail(ErrorCode::kInvalid, fmt::format("Parameter 'endpoint' does not accept value '{}'", endpoint));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("Parameter 'endpoint' does not accept value '{}'", endpoint));
   }
   options.side = endpoint == "server" ? TlsSide::kServer : TlsSide::kClient;
   options.folder = value_of(properties, "dir");
@@ -127,9 +129,8 @@ Result<std::shared_ptr<const TlsCredentials>> Objects::credentials(const std::st
                                             : fmt::format("No TLS credentials with id '{}'", id));
   }
   if (found->second->options().side != side) {
-    return fail(ErrorCode::kInvalid,
-                fmt::format("Expecting TLS credentials with a {} endpoint",
-                            side == TlsSide::kServer ? "server" : "client"));
+    return fail(ErrorCode::kInvalid, fmt::format("Expecting TLS credentials with a {} endpoint",
+                                                 side == TlsSide::kServer ? "server" : "client"));
   }
   return found->second;
 }

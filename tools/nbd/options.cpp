@@ -183,15 +183,17 @@ bool Parser::take_image_option(int option, const std::string& value) {
   }
   options_.per_device = true;
   switch (option) {
-    case 'x': options_.export_name = value; return value.size() <= 4096 || complain_of("export name is too long");
-    case 'D': options_.description = value; return value.size() <= 4096 || complain_of("description is too long");
+    case 'x':
+      options_.export_name = value;
+      return value.size() <= 4096 || complain_of("export name is too long");
+    case 'D':
+      options_.description = value;
+      return value.size() <= 4096 || complain_of("description is too long");
     case 'o': {
       const auto offset = parse_size(value);
-      if (!offset && value.starts_with('-')) {
-        return complain_of(
-            "Parameter 'offset' expects a non-negative number below 2^64\n"
-            "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-            "and exabytes, respectively.");
+      options_.negative_offset = !offset && value.starts_with('-');
+      if (options_.negative_offset) {
+        return true;
       }
       if (!offset) {
         return complain_of(fmt::format("Invalid offset '{}'", value));
@@ -239,13 +241,13 @@ bool Parser::take_mode(int option, const std::string& value) {
   }
   if (value == "unmap") {
     options_.detect_zeroes = DetectZeroes::kUnmap;
-    return options_.discard || complain_of("setting detect-zeroes to unmap is not allowed without setting "
-                                           "discard operation to unmap");
+    return options_.discard || complain_of(
+                                   "setting detect-zeroes to unmap is not allowed without setting "
+                                   "discard operation to unmap");
   }
   options_.detect_zeroes = value == "on" ? DetectZeroes::kOn : DetectZeroes::kOff;
   return value == "on" || value == "off" ||
-         complain_of(
-             fmt::format("Failed to parse detect_zeroes mode: invalid parameter value: {}", value));
+         complain_of(fmt::format("Failed to parse detect_zeroes mode: invalid parameter value: {}", value));
 }
 
 bool Parser::check() {
@@ -311,11 +313,11 @@ std::optional<Options> parse_options(const Call& call, int& status) {
   }
   const int left = argc - ::optind;
   if (left > 0 && (options.list || left == 1)) {
-    options.file = words[static_cast<std::size_t>(::optind)];
+    options.file = argv[static_cast<std::size_t>(::optind)];  // getopt has put the options first
   }
   if (!options.list && left != 1 && !(left == 0 && !options.exports.empty())) {
-    complain(call, fmt::format("Invalid number of arguments\nTry `{} --help' for more information.",
-                               call.program));
+    complain(call,
+             fmt::format("Invalid number of arguments\nTry `{} --help' for more information.", call.program));
     return std::nullopt;
   }
   if (!parser.check()) {

@@ -32,6 +32,7 @@ struct Options {
   std::string export_name = {};
   std::string description = {};
   std::uint64_t offset = 0;
+  bool negative_offset = false;  ///< complained of once the image is open, as QEMU does
   bool allocation_depth = false;
   std::vector<std::string> bitmaps = {};
   bool list = false;

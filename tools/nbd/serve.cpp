@@ -130,9 +130,7 @@ Result<ServerOptions> Service::server_options() {
     }
     server.authorized = std::move(*identity);
   }
-  server.log = [this](const std::string& message) {
-    complain(call_, message);
-  };
+  server.log = [this](const std::string& message) { complain(call_, message); };
   server.on_client_left = [this](std::size_t left) {
     if (left == 0 && !options_.persistent) {
       ending_ = true;
