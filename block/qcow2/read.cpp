@@ -88,7 +88,10 @@ Task<Result<void>> Image::read_part(std::uint64_t offset, Run run, IoVec to, std
 Task<Result<void>> Image::read_run(std::uint64_t offset, const Run& run, IoVec to) {
   Result<void> result;
   switch (run.kind) {
-    case Kind::kData: result = co_await data().readv(run.host, to); break;
+    case Kind::kData:
+      data().debug_event(DebugEvent::kReadAio);
+      result = co_await data().readv(run.host, to);
+      break;
     case Kind::kUnallocated: result = co_await read_backing(offset, to); break;
     case Kind::kCompressed: result = co_await read_compressed(offset, run.compressed, to); break;
     case Kind::kZero:

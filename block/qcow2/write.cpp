@@ -131,6 +131,7 @@ Task<Result<void>> Image::write_host(std::uint64_t host, IoVec from) {
       }
     }
   }
+  data().debug_event(DebugEvent::kWriteAio);
   auto written = co_await data().writev(host, from);
   co_return written;
 }

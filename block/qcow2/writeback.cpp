@@ -48,6 +48,7 @@ Task<Result<void>> Image::barrier() {
       co_return flushed;
     }
   }
+  file_->debug_event(DebugEvent::kFlushToDisk);
   auto flushed = co_await file_->flush();
   co_return flushed;
 }
@@ -121,11 +122,17 @@ Task<Result<void>> Image::settle_counts() {
 Task<Result<void>> Image::write_metadata(std::vector<SliceCache::Dirty>& counts,
                                          std::vector<SliceCache::Dirty>& slices,
                                          const std::vector<L1Sector>& l1) {
+  if (!counts.empty()) {
+    file_->debug_event(DebugEvent::kRefblockUpdatePart);
+  }
   auto done = co_await write_slices(*file_, counts);
   if (!done || (slices.empty() && l1.empty())) {
     co_return done;
   }
   done = co_await barrier();  // A
+  if (done && !slices.empty()) {
+    file_->debug_event(DebugEvent::kL2Update);
+  }
   if (done) {
     done = co_await write_slices(*file_, slices);
   }
@@ -153,6 +160,7 @@ std::vector<Image::L1Sector> Image::take_dirty_l1() {
 Task<Result<void>> Image::write_l1(const std::vector<L1Sector>& sectors) {
   for (const auto& sector : sectors) {
     const iovec vec{const_cast<std::uint8_t*>(sector.bytes.data()), sector.bytes.size()};
+    file_->debug_event(DebugEvent::kL1Update);
     auto written = co_await file_->writev(header_.l1_table_offset + sector.number * kSector, {&vec, 1});
     if (!written) {
       co_return written;

@@ -9,7 +9,9 @@
 namespace whistler::tools {
 
 OptionReader::OptionReader(const Call& call, const char* letters, const option* longs)
-    : call_(call), letters_(std::string(":") + letters), longs_(longs) {
+    : call_(call),
+      letters_(*letters == '+' ? std::string("+:") + (letters + 1) : std::string(":") + letters),
+      longs_(longs) {
   words_.push_back(call.program);
   words_.insert(words_.end(), call.arguments.begin(), call.arguments.end());
   for (auto& word : words_) {
