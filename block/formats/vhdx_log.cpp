@@ -305,14 +305,20 @@ void VhdxChanges::apply(std::uint64_t offset, std::span<std::uint8_t> bytes) con
 }
 
 Task<Result<void>> VhdxChanges::write_to(BlockDevice& file) const {
-  if (file.size() < end_) {
+  // What the file grows by is zero already: a false length in the log costs no space.
+  const auto before = file.size();
+  if (before < end_) {
     auto grown = co_await file.resize(end_);
     if (!grown) {
       co_return grown;
     }
   }
   for (const auto& [begin, end] : zeroes_) {
-    auto written = co_await file.write_zeroes(begin, end - begin);
+    const auto inside = std::min(end, before);
+    if (begin >= inside) {
+      continue;
+    }
+    auto written = co_await file.write_zeroes(begin, inside - begin);
     if (!written) {
       co_return written;
     }
