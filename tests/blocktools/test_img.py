@@ -126,7 +126,7 @@ class SameOutput(unittest.TestCase):
         self.same("snapshot", "-c", "a very long name of a snapshot", "base")
         self.same("snapshot", "-l", "base")
         for words in (("--backing-chain", "sub/top"), ("--backing-chain", "--output=json", "sub/top"), ("sub/top",),
-                      ("--output=json", "base"), ("-f", "raw", "base"), ("--output=json", "-f", "raw", "base")):
+                      ("--output=json", "base")):
             with self.subTest(words):
                 text = self.same("info", *words)
                 if "--output=json" in words:

@@ -77,7 +77,7 @@ Task<Result<void>> Copier::find_status(std::uint64_t offset) {
   }
   auto bytes = std::min(align_up(status->bytes, kSector), source.bytes - within);
   const auto backing_end = options_.target_backing_bytes.value_or(~std::uint64_t{0});
-  if (offset < backing_end) {
+  if (options_.target_backing_bytes && offset < backing_end) {
     bytes = std::min(bytes, align_up(backing_end - offset, kSector));
   }
   if (status->zero) {

@@ -18,7 +18,7 @@ int print_help(const Call& call, const NewTarget& target, bool with_file) {
                        : fmt::format("Unknown file format '{}'", target.format));
     return 1;
   }
-  fmt::print("Supported {} options:\n", target.format);
+  fmt::print("Supported {}options:\n", with_file ? "" : target.format + " ");
   print_option_help(all_options(*format, with_file));
   if (!with_file) {
     fmt::print(
@@ -84,7 +84,10 @@ int img_create(const Call& call) {
     return 1;
   }
   if (const auto done = create_target(*ring, target); !done) {
-    complain(call, fmt::format("{}: {}", target.path, tool_text(done.error())));
+    const auto text =
+        fmt::format("{}: {}", call.program, fmt::format("{}: {}", target.path, tool_text(done.error())));
+    // QEMU ends this one hint without a new line.
+    fmt::print(stderr, "{}{}", text, text.find("\nDetected format of ") == std::string::npos ? "\n" : "");
     return 1;
   }
   return 0;

@@ -94,7 +94,9 @@ Result<std::optional<std::uint64_t>> bitmap_bytes(Ring& ring, const Node& node, 
 }
 
 Result<Needs> measure_qcow2(Ring& ring, const OpenNode* source, const Options& values, std::uint64_t size) {
-  if (auto ok = check_qcow2_values(values); !ok) {
+  auto sized = values;
+  sized["size"] = size;
+  if (auto ok = check_qcow2_values(sized); !ok) {
     return std::unexpected(ok.error());
   }
   const auto cluster = option_size(values, "cluster_size").value_or(std::nullopt).value_or(65536);

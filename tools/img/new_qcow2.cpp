@@ -1,13 +1,15 @@
 #include "tools/img/new_qcow2.hpp"
 
-#include "tools/img/encryption.hpp"
-
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <array>
 #include <bit>
 
+#include "base/unique_fd.hpp"
 #include "block/create.hpp"
+#include "tools/img/encryption.hpp"
 
 namespace whistler::tools {
 
@@ -179,6 +181,17 @@ Result<void> told(Result<void> done, const std::string& filename) {
   return done;
 }
 
+/// As QEMU does, so that the file's block size can be found out later. A hole there does no harm.
+void allocate_first_block(const std::string& path, std::uint64_t size) {
+  constexpr std::array<std::uint8_t, 4096> kZeroes{};
+  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (file && size != 0) {
+    const auto written =
+        ::pwrite(file.get(), kZeroes.data(), size < kZeroes.size() ? 512 : kZeroes.size(), 0);
+    static_cast<void>(written);
+  }
+}
+
 }  // namespace
 
 std::span<const OptionSpec> qcow2_create_options() { return kCreateOptions; }
@@ -196,7 +209,12 @@ Result<void> check_qcow2_values(const Options& values) {
   if (!options) {
     return std::unexpected(options.error());
   }
-  return check_together(*options);
+  if (auto ok = check_together(*options); !ok) {
+    return ok;
+  }
+  return qcow2::check_options(*options)
+             ? Result<void>{}
+             : refuse("The image size is too large (try using a larger cluster size)");
 }
 
 Result<void> create_raw(Ring& ring, const std::string& filename, const Options& values) {
@@ -216,6 +234,9 @@ Result<void> create_raw(Ring& ring, const std::string& filename, const Options& 
                               : text == "falloc" ? Preallocation::kFalloc
                                                  : Preallocation::kFull;
   auto done = create_image(ring, image);
+  if (done && text == "off") {
+    allocate_first_block(path, *image.size);
+  }
   if (!done && done.error().sys_errno == EFBIG) {
     done.error().brief = "The image size is too large for file format 'raw'";
   }

@@ -18,7 +18,7 @@ namespace whistler::tools {
 namespace {
 
 constexpr std::uint64_t kChunk = 2 * 1024 * 1024;
-constexpr std::uint64_t kProgressStep = 1024 * 1024;
+constexpr std::uint64_t kProgressStep = kChunk;
 constexpr std::size_t kSector = 512;
 
 constexpr option kOptions[] = {{"help", no_argument, nullptr, 'h'},
