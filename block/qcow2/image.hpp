@@ -9,8 +9,8 @@
 // clusters that lost their last reference may be used again. A crash at any point leaves, at worst, clusters
 // nobody uses.
 //
-// Missing: encryption (refused by name); the pieces of a request that is scattered over the file are done one
-// after the other; a disk made smaller keeps the length of its L1 table.
+// Missing: encryption (refused by name); a disk made smaller keeps the length of its L1 table and of its
+// refcount table.
 #pragma once
 
 #include <memory>
