@@ -11,8 +11,7 @@
 //
 // Encryption is of guest data only, where it is read from and written to its host cluster (encryption.cpp).
 //
-// Missing: the pieces of a request that is scattered over the file are done one after the other; a disk made
-// smaller keeps the length of its L1 table.
+// Missing: a disk made smaller keeps the length of its L1 table and of its refcount table.
 #pragma once
 
 #include <memory>

@@ -138,7 +138,7 @@ Task<Result<void>> Image::drop_l2_tables(std::uint64_t first) {
 Task<Result<void>> Image::cut_file() {
   const auto clusters = geometry_.clusters_for(file_->size());
   auto end = clusters;
-  while (end > 1) {
+  while (end > 1 && !is_guarded(end - 1)) {
     auto uses = co_await refcounts_->get(end - 1);
     if (!uses) {
       co_return std::unexpected(uses.error());
