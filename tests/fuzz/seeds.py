@@ -36,7 +36,8 @@ def qcow2(scratch):
             ("64k", "-o", "cluster_size=1k,refcount_bits=1"),
             ("64k", "-o", "cluster_size=1k,refcount_bits=64,lazy_refcounts=on"),
             ("256k", "-o", "cluster_size=16k,extended_l2=on")]):
-        qemu("qemu-io", "-f", "qcow2", "-c", "write -z 4k 4k", "-c", "write -c 8k 16k", path)
+        qemu("qemu-io", "-f", "qcow2", "-c", "write -z 4k 4k", path)
+        qemu("qemu-io", "-f", "qcow2", "-c", "write -c 32k 16k", path)
         if "refcount_bits=1" not in str(path):
             subprocess.run(["qemu-img", "snapshot", "-c", "one", path], check=False, stderr=subprocess.DEVNULL)
         qemu("qemu-io", "-f", "qcow2", "-c", "write -P 9 2k 2k", path)
