@@ -257,7 +257,8 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
   auto options = std::move(name.options);
   auto filename = std::move(name.filename);
   if (filename.starts_with("json:")) {
-    auto opened = co_await open({std::move(filename), std::move(options)}, flags, above);
+    NodeName next{std::move(filename), std::move(options)};
+    auto opened = co_await open(std::move(next), flags, above);
     co_return opened;
   }
   auto driver = option_text(options, "driver").value_or("");
@@ -278,7 +279,8 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
     co_return refuse(fmt::format("Unknown driver '{}'", driver));
   }
   if (!is_protocol(driver)) {  // a format as the child of another
-    auto opened = co_await open_format({std::move(filename), std::move(options)}, flags, above);
+    NodeName next{std::move(filename), std::move(options)};
+    auto opened = co_await open_format(std::move(next), flags, above);
     co_return opened;
   }
   if (auto ok = take_common(options, flags); !ok) {
@@ -431,7 +433,8 @@ Task<Result<OpenNode>> Opener::open_blkdebug(std::string filename, Options optio
   if (image_name.empty() && child.empty()) {
     co_return refuse("A block device must be specified for \"image\"");
   }
-  auto below = co_await open_protocol({image_name, std::move(child)}, flags, above);
+  NodeName below_name{image_name, std::move(child)};
+  auto below = co_await open_protocol(std::move(below_name), flags, above);
   if (!below) {
     co_return below;
   }
@@ -499,7 +502,8 @@ Task<Result<OpenNode>> Opener::open_format(NodeName name, NodeFlags flags, const
   auto below = flags;
   below.detect_zeroes = DetectZeroes::kOff;
   below.discard = true;
-  auto file = co_await open_protocol({name.filename, std::move(child)}, below, above);
+  NodeName file_name{name.filename, std::move(child)};
+  auto file = co_await open_protocol(std::move(file_name), below, above);
   if (!file) {
     co_return file;
   }
