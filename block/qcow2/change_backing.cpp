@@ -13,6 +13,12 @@ Task<Result<void>> Image::change_backing_file(std::optional<std::string> name,
   if (auto ok = check_write(0, 0); !ok) {
     co_return ok;
   }
+  // What is named and what it stands on must not change places: all that was written is durable before.
+  auto done = co_await flush_covering(true);
+  if (!done) {
+    co_return done;
+  }
+  const auto guard = co_await header_mutex_.lock();
   auto header = header_;
   header.backing_file = std::move(name);
   std::erase_if(header.extensions,
@@ -21,15 +27,16 @@ Task<Result<void>> Image::change_backing_file(std::optional<std::string> name,
     header.set_extension_text(kBackingFormatExtension, *format);
   }
   auto bytes = encode_header(header);
+  if (!bytes) {  // the names of features are a courtesy
+    std::erase_if(header.extensions,
+                  [](const Extension& extension) { return extension.type == kFeatureNamesExtension; });
+    bytes = encode_header(header);
+  }
   if (!bytes) {
     co_return fail(ErrorCode::kNoSpace, fmt::format("{}: {}", this->name(), bytes.error().message));
   }
-  // What is named and what it stands on must not change places: all that was written is durable before.
-  auto done = co_await flush_covering(true);
   const iovec vec{bytes->data(), bytes->size()};
-  if (done) {
-    done = co_await file_->writev(0, {&vec, 1});
-  }
+  done = co_await file_->writev(0, {&vec, 1});
   if (done) {
     done = co_await file_->flush();
   }

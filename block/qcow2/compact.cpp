@@ -29,7 +29,13 @@ void Compactor::show(double part, double whole, double from, double to) const {
 
 Task<Result<CompactReport>> Compactor::run() {
   report_.bytes_before = image_.file_->size();
-  auto done = co_await free_leaks();
+  Result<void> done;
+  if (!options_.dry_run) {
+    done = co_await image_.settle_counts();  // lazy refcounts would leave them in memory
+  }
+  if (done) {
+    done = co_await free_leaks();
+  }
   if (done && !geometry_.external_data) {
     done = co_await drop_zeroes();
   }
@@ -52,6 +58,7 @@ Task<Result<CompactReport>> Compactor::run() {
   if (done) {
     done = co_await punch_holes();
   }
+  image_.resume_lazy();
   if (!done) {
     co_return std::unexpected(done.error());
   }

@@ -58,6 +58,8 @@ Task<Result<void>> Compactor::find_uses() {
 
 Task<Result<void>> Compactor::find_uses_of(std::uint64_t offset, const Table& table) {
   auto& cache = *image_.l2_cache_;
+  // What is encrypted depends on its place in the file.
+  const bool movable = !geometry_.external_data && image_.header_.crypt_method == 0;
   for (std::uint64_t at = 0; at < geometry_.cluster_size(); at += cache.slice_bytes()) {
     auto pin = co_await cache.get(offset + at);
     if (!pin) {
@@ -71,8 +73,7 @@ Task<Result<void>> Compactor::find_uses_of(std::uint64_t offset, const Table& ta
         if (beyond_goal(extent.offset + extent.bytes - 1)) {
           compressed_uses_[entry.value].push_back(use);
         }
-      } else if (const auto host = geometry_.host_of(entry);
-                 host && !geometry_.external_data && beyond_goal(*host)) {
+      } else if (const auto host = geometry_.host_of(entry); host && movable && beyond_goal(*host)) {
         data_uses_[*host >> geometry_.cluster_bits].push_back(use);
       }
     }

@@ -165,6 +165,7 @@ Task<Result<void>> Compactor::move_l1_tables() {
     co_return Result<void>{};
   }
   auto done = co_await writer.replace_table(list);
+  co_await image_.load_snapshot_places();
   for (const auto& old : freed) {
     if (done) {
       done = co_await image_.refcounts_->adjust(old.first, old.count, -1);

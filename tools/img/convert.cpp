@@ -9,6 +9,7 @@
 
 #include "block/qcow2/image.hpp"
 #include "tools/img/commands.hpp"
+#include "tools/img/convert_bitmaps.hpp"
 #include "tools/img/convert_settings.hpp"
 #include "tools/img/copier.hpp"
 #include "tools/img/messages.hpp"
@@ -73,7 +74,15 @@ class Convert {
       complain(call_, "Cannot use --target-is-zero when the destination image has a backing file");
       return 0;  // as QEMU ends
     }
-    if (!copy(*target) || !close_image(call_, ring_, *target)) {
+    if (settings_.bitmaps && target->node->qcow2 == nullptr) {
+      complain(call_, fmt::format("Format driver '{}' does not support bitmaps", target->node->driver));
+      return 1;
+    }
+    if (!copy(*target) ||
+        (settings_.bitmaps && !copy_bitmaps(call_, ring_, *sources_[0].node->qcow2, *target->node->qcow2))) {
+      return 1;
+    }
+    if (!close_image(call_, ring_, *target)) {
       return 1;
     }
     unfinished.keep();
@@ -177,6 +186,12 @@ class Convert {
       }
       if (sources_[0].node->qcow2 == nullptr) {
         return refuse("Source lacks bitmap support");
+      }
+      if (!settings_.skip_create && format != "qcow2") {
+        return refuse(fmt::format("Format driver '{}' does not support bitmaps", format));
+      }
+      if (!check_bitmaps(call_, ring_, *sources_[0].node->qcow2, settings_.skip_broken_bitmaps)) {
+        return false;
       }
     }
     return true;

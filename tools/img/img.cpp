@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "tools/img/bitmap.hpp"
 #include "tools/img/commands.hpp"
 #include "tools/img/options.hpp"
 #include "tools/tool.hpp"
@@ -16,12 +17,14 @@ struct Command {
   int (*run)(const Call&);
 };
 
-constexpr std::array kCommands = {
-    Command{"amend", img_amend},     Command{"bench", img_bench},     Command{"check", img_check},
-    Command{"commit", img_commit},   Command{"compact", img_compact}, Command{"compare", img_compare},
-    Command{"convert", img_convert}, Command{"create", img_create},   Command{"dd", img_dd},
-    Command{"info", img_info},       Command{"map", img_map},         Command{"measure", img_measure},
-    Command{"rebase", img_rebase},   Command{"resize", img_resize},   Command{"snapshot", img_snapshot}};
+constexpr std::array kCommands = {Command{"amend", img_amend},     Command{"bench", img_bench},
+                                  Command{"bitmap", bitmap_command},   Command{"check", img_check},
+                                  Command{"commit", img_commit},   Command{"compact", img_compact},
+                                  Command{"compare", img_compare}, Command{"convert", img_convert},
+                                  Command{"create", img_create},   Command{"dd", img_dd},
+                                  Command{"info", img_info},       Command{"map", img_map},
+                                  Command{"measure", img_measure}, Command{"rebase", img_rebase},
+                                  Command{"resize", img_resize},   Command{"snapshot", img_snapshot}};
 
 }  // namespace
 
