@@ -317,7 +317,11 @@ Task<void> Workload::administer(qcow2::Image& image) {
   Result<void> result;
   qcow2::Snapshots snapshots(image);
   switch (below(random_, 6)) {
-    case 0: result = co_await snapshots.create({}); break;
+    case 0: {
+      qcow2::Snapshot snapshot;  // a braced temporary would be destroyed twice by g++ 12
+      result = co_await snapshots.create(std::move(snapshot));
+      break;
+    }
     case 1: {
       auto list = co_await snapshots.list();
       if (!list) {
