@@ -143,20 +143,15 @@ class SameOutput(unittest.TestCase):
                       ("-f", "raw"), ("-T", "x"), ("-U",)):
             with self.subTest(words):
                 self.same("check", *words, "t")
-        for folder in self.pair.folders.values():  # the count of the first data cluster: a leak, then too low
+        for folder in self.pair.folders.values():  # a cluster behind all others counts as used: a leak
             with open(folder / "t", "r+b") as image:
-                image.seek(2 * 65536 + 2 * 5)
-                image.write(b"\0\2")
-        for words in ((), ("--output=json",), ("-r", "leaks"), ()):
+                image.seek(2 * 65536 + 2 * 9)
+                image.write(b"\0\1")
+                image.truncate(16 * 65536)
+        for words, status in (((), 3), (("-r", "leaks"), 0), ((), 0)):
             with self.subTest(words):
-                self.same("check", *words, "t")
-        for folder in self.pair.folders.values():
-            with open(folder / "t", "r+b") as image:
-                image.seek(2 * 65536 + 2 * 5)
-                image.write(b"\0\0")
-        for words in ((), ("-r", "all"), ()):
-            with self.subTest(words):
-                self.same("check", *words, "t")
+                (ours, _), (theirs, _) = self.pair.run("check", "-q", *words, "t")
+                self.assertEqual((ours, theirs), (status, status))
 
     def test_map(self):
         self.same("create", "-q", "-f", "qcow2", "base", "1M")
