@@ -278,7 +278,7 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
   } else if (!is_known_driver(driver)) {
     co_return refuse(fmt::format("Unknown driver '{}'", driver));
   }
-  if (!is_protocol(driver)) {  // a format as the child of another
+  if (!is_protocol(driver)) {                                   // a format as the child of another
     NodeName renamed{std::move(filename), std::move(options)};  // g++ 12 miscompiles it in the call
     auto opened = co_await open_format(std::move(renamed), flags, above);
     co_return opened;

@@ -38,8 +38,8 @@ const Node* find_base(const Node& top, const std::string& name) {
   }
   const auto wanted = combine_names(top.exact_filename, name);
   for (; node != nullptr; node = node->backing.get()) {
-    if (node->filename == name || node->exact_filename == name || node->exact_filename == wanted ||
-        same_file(node->exact_filename, wanted) || same_file(node->exact_filename, name)) {
+    const bool says_all = name.starts_with("json:") || has_protocol(name);
+    if (says_all ? node->filename == name : same_file(node->exact_filename, wanted)) {
       break;
     }
   }
@@ -145,7 +145,8 @@ class Commit {
     }
     if (!done) {
       complain(call_,
-               copier.failed_request() ? reason_of(*copier.failed_request()) : reason_of(done.error()));
+               fmt::format("Block job failed: {}",
+                           reason_of(copier.failed_request() ? *copier.failed_request() : done.error())));
       return 1;
     }
     progress.show(100);
