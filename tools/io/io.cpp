@@ -204,6 +204,8 @@ void wait_for_input(Session& session) {
 
 /// Commands from standard input until it ends.
 bool converse(Session& session) {
+  // What is read ahead would be hidden from poll().
+  std::setvbuf(stdin, nullptr, _IONBF, 0);
   bool all_well = true;
   std::string line;
   bool more = true;
