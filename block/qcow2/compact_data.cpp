@@ -58,8 +58,7 @@ Task<Result<void>> Compactor::find_uses() {
 
 Task<Result<void>> Compactor::find_uses_of(std::uint64_t offset, const Table& table) {
   auto& cache = *image_.l2_cache_;
-  // What is encrypted depends on its place in the file.
-  const bool movable = !geometry_.external_data && image_.header_.crypt_method == 0;
+  const bool movable = !geometry_.external_data;
   for (std::uint64_t at = 0; at < geometry_.cluster_size(); at += cache.slice_bytes()) {
     auto pin = co_await cache.get(offset + at);
     if (!pin) {
