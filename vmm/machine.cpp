@@ -11,6 +11,7 @@
 
 #include "base/bytes.hpp"
 #include "base/log.hpp"
+#include "vmm/dry_build.hpp"
 
 namespace whistler {
 namespace {
@@ -114,6 +115,13 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
     return std::unexpected(Outcome{kExitUsage, opened.error().message});
   }
   if (!kvm) {
+    // What is wrong with the description goes first, also where it shows only when the machine is plugged
+    // together.
+    const auto wanted = machine->pc_.description();
+    machine.reset();
+    if (auto possible = dry_build(wanted); !possible) {
+      return std::unexpected(Outcome{kExitUsage, possible.error().message});
+    }
     return std::unexpected(Outcome{kExitHost, kvm.error().message});
   }
   HostedPc& pc = machine->pc_;
@@ -173,6 +181,13 @@ Result<void> Machine::create_kvm() {
   const auto& description = pc_.description();
   if (auto applied = apply_cpu_features(*cpuid, description.cpu.features); !applied) {
     return std::unexpected(applied.error().within(description.source.string()));
+  }
+  const auto bits = physical_address_bits(*cpuid);
+  if (description.memory > kMostLowRam && bits < 64 &&
+      description.memory - kMostLowRam > (std::uint64_t{1} << bits) - kHighRamBase) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("{}: memory: {} bytes reach beyond the {}-bit addresses of this host's processor",
+                            description.source.string(), description.memory, bits));
   }
   for (unsigned i = 0; i < description.cpu.cores; ++i) {
     auto vcpu = Vcpu::create(*kvm_, *vm_, i, cpuid_for(*cpuid, i, description.cpu.cores));

@@ -2,11 +2,16 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "tools/tool.hpp"
 #include "vmm/commands/commands.hpp"
 #include "vmm/commands/common.hpp"
 #include "vmm/exit_status.hpp"
 
 int main(int argc, char** argv) {
+  // The block tools read their arguments as qemu-img and its kin do.
+  if (const auto status = whistler::tools::run_tool(argc, argv)) {
+    return *status;
+  }
   CLI::App app{"Whistler runs Windows-XP-era PCs on KVM: a machine is one JSON file.", "whistler"};
   app.set_version_flag("--version", std::string("whistler ") + WHISTLER_VERSION);
   app.require_subcommand(1);
@@ -17,6 +22,9 @@ int main(int argc, char** argv) {
   whistler::add_run_command(app, status);
   whistler::add_check_command(app, status);
   whistler::add_version_command(app, status);
+  app.add_subcommand("img", "Make, inspect, check, convert and change disk images, as qemu-img does");
+  app.add_subcommand("io", "Read and write disk images by hand, as qemu-io does");
+  app.add_subcommand("nbd", "Serve disk images over NBD, as qemu-nbd does");
   app.add_subcommand("help", "Print this help")->callback([&app] { std::cout << app.help(); });
   try {
     app.parse(argc, argv);

@@ -320,10 +320,15 @@ class Files(CliCase):
                 self.assert_bad(self.machine(display={"vga": "std"}, vnc={"password_file": file}), "machine.json", "vnc")
 
     def test_vnc_addresses(self):
-        for listen in ("300.1.1.1", "nosuchhost.invalid", "", "unix:/nowhere/at/all", "unix:" + "x" * 200, "203.0.113.7"):
+        for listen in ("300.1.1.1", "nosuchhost.invalid", "", "203.0.113.7"):
+            with self.subTest(listen):
+                self.assert_bad(self.machine(display={"vga": "std"}, vnc={"listen": listen}), "vnc")
+
+    @needs_kvm
+    def test_vnc_sockets(self):
+        for listen in ("unix:/nowhere/at/all", "unix:" + "x" * 200):
             with self.subTest(listen[:20]):
-                commands = ["run"] if listen.startswith("unix:") else ["run", "check"]
-                self.assert_bad(self.machine(display={"vga": "std"}, vnc={"listen": listen}), "vnc", commands=commands)
+                self.assert_bad(self.machine(display={"vga": "std"}, vnc={"listen": listen}), "vnc", commands=["run"])
 
     @needs_kvm
     def test_busy_vnc_port(self):
@@ -358,6 +363,7 @@ class Files(CliCase):
         outputs = [{"backend": "file", "path": "a.txt"}] * 2
         self.assert_bad(self.machine(serial=outputs), "serial[1].path", "serial[0].path")
 
+    @needs_kvm
     def test_socket_in_use(self):
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(self.path("s")))

@@ -25,7 +25,8 @@ def needs(*programs):
     return unittest.skipIf(missing, f"needs {', '.join(missing)}")
 
 
-needs_kvm = unittest.skipUnless(os.path.exists("/dev/kvm"), "needs /dev/kvm")
+NEEDS_KVM = "needs /dev/kvm"
+needs_kvm = unittest.skipUnless(os.path.exists("/dev/kvm"), NEEDS_KVM)
 needs_root = unittest.skipUnless(os.geteuid() == 0, "needs root")
 
 

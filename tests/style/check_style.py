@@ -24,8 +24,9 @@ MAY_INCLUDE = {
     "block": {"base"},
     "devices": {"base", "block"},
     "firmware": {"base"},
-    "vmm": {"base", "block", "devices", "firmware"},
-    "tests": {"base", "block", "devices", "firmware", "vmm"},
+    "tools": {"base", "block"},
+    "vmm": {"base", "block", "devices", "firmware", "tools"},
+    "tests": {"base", "block", "devices", "firmware", "tools", "vmm"},
 }
 # Headers of these libraries stay behind one folder.
 LIBRARY_HOME = [

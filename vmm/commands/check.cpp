@@ -6,8 +6,8 @@
 
 #include "vmm/commands/commands.hpp"
 #include "vmm/commands/common.hpp"
+#include "vmm/dry_build.hpp"
 #include "vmm/exit_status.hpp"
-#include "vmm/hosted_pc.hpp"
 #include "vmm/kvm/vm.hpp"
 
 namespace whistler {
@@ -41,39 +41,13 @@ void print_table(const Description& d) {
   }
 }
 
-class NoInterrupts final : public IrqSink {
- public:
-  void set_irq(unsigned, bool) override {}
-};
-
-/// Opens everything, plugs the board together without CPUs, and throws it away.
-Result<void> try_build(const Description& description) {
-  HostClock clock;
-  NoInterrupts interrupts;
-  HostedPc pc(description, clock, clock,
-              {.reset = [] {}, .power_off = [] {}, .exit = [](int) {}, .disk_full = [](const Error&) {}});
-  if (auto opened = pc.open(OpenFor::kChecking); !opened) {
-    return opened;
-  }
-  {
-    std::scoped_lock lock(pc.lock());
-    if (auto built = pc.build({.gsis = &interrupts}); !built) {
-      return built;
-    }
-    if (auto kernel = pc.load_kernel(); !kernel) {
-      return std::unexpected(kernel.error());
-    }
-  }
-  return pc.check_vnc();
-}
-
 int check(const CheckOptions& options) {
   auto description = read_description(options.file, options.set);
   if (!description) {
     report(description.error().message);
     return kExitUsage;
   }
-  if (auto possible = try_build(*description); !possible) {
+  if (auto possible = dry_build(*description); !possible) {
     report(possible.error().message);
     return kExitUsage;
   }

@@ -245,4 +245,14 @@ std::vector<CpuidEntry> cpuid_for(std::span<const CpuidEntry> entries, unsigned 
   return result;
 }
 
+unsigned physical_address_bits(std::span<const CpuidEntry> entries) {
+  constexpr unsigned kWithoutTheLeaf = 36;
+  for (const auto& entry : entries) {
+    if (entry.function == 0x80000008 && (entry.eax & 0xFF) != 0) {
+      return entry.eax & 0xFF;
+    }
+  }
+  return kWithoutTheLeaf;
+}
+
 }  // namespace whistler

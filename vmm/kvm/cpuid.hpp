@@ -38,4 +38,8 @@ using CpuFeatures = std::map<std::string, bool, std::less<>>;
 [[nodiscard]] std::vector<CpuidEntry> cpuid_for(std::span<const CpuidEntry> entries, unsigned cpu,
                                                 unsigned cores);
 
+/// How many bits a guest-physical address has on this host (leaf 0x80000008; 36 where that is missing): RAM
+/// beyond cannot be mapped.
+[[nodiscard]] unsigned physical_address_bits(std::span<const CpuidEntry> entries);
+
 }  // namespace whistler

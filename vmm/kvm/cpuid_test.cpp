@@ -70,3 +70,12 @@ TEST_CASE("feature_the_host_lacks_is_named", "[cpuid]") {
   REQUIRE_FALSE(result.has_value());
   REQUIRE(result.error().message.find("cpu.features.avx") != std::string::npos);
 }
+
+TEST_CASE("physical_address_bits_come_from_leaf_80000008", "[cpuid]") {
+  const std::vector<CpuidEntry> entries = {{.function = 0x80000008, .eax = 0x3028}};
+  REQUIRE(physical_address_bits(entries) == 40);
+}
+
+TEST_CASE("physical_address_bits_without_the_leaf_are_36", "[cpuid]") {
+  REQUIRE(physical_address_bits({}) == 36);
+}

@@ -206,6 +206,12 @@ void Vcpu::complete_access() {
 void Vcpu::reset() {
   const int fd = fd_.get();
   ::ioctl(fd, KVM_SET_LAPIC, &power_on_->lapic);
+  // After a triple fault on an AMD host KVM has emptied the VMCB, the root of the nested page tables with it,
+  // and sets that root again only when CR0 changes. So CR0 goes by way of another value; else the guest
+  // faults for ever.
+  kvm_sregs sregs = power_on_->sregs;
+  sregs.cr0 = 0x10;  // ET; the reset value has CD and NW too
+  ::ioctl(fd, KVM_SET_SREGS, &sregs);
   ::ioctl(fd, KVM_SET_SREGS, &power_on_->sregs);
   ::ioctl(fd, KVM_SET_REGS, &power_on_->regs);
   ::ioctl(fd, KVM_SET_FPU, &power_on_->fpu);
@@ -271,6 +277,9 @@ std::string Vcpu::describe(const AddressSpace& memory) const {
       "  rip {:016x}  rflags {:08x}\n",
       index_, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
       r.r14, r.r15, r.rip, r.rflags);
+  if (r.rip == power_on_->regs.rip && s.cs.base == power_on_->sregs.cs.base) {
+    text += "  (the state after a reset: at a triple fault, KVM on an AMD host keeps nothing else)\n";
+  }
   const auto segment = [](std::string_view name, const kvm_segment& seg) {
     return fmt::format("  {} {:04x} base {:016x} limit {:08x} type {:x}\n", name, seg.selector, seg.base,
                        seg.limit, seg.type);

@@ -1,0 +1,11 @@
+// whistler img: its commands by name.
+#include "tools/tool.hpp"
+
+namespace whistler::tools {
+
+int img_main(const Call& call) {
+  complain(call, "no command");
+  return 1;
+}
+
+}  // namespace whistler::tools
