@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <ctime>
 
 namespace whistler::qmp {
@@ -19,7 +20,7 @@ std::string line_of(const Json& json) {
 
 bool Splitter::feed(std::string_view bytes) {
   buffer_ += bytes;
-  return buffer_.size() <= kLargestMessage || seen_ < kLargestMessage;
+  return !too_deep_ && (buffer_.size() <= kLargestMessage || seen_ < kLargestMessage);
 }
 
 std::optional<std::string> Splitter::next() {
@@ -27,7 +28,7 @@ std::optional<std::string> Splitter::next() {
     const auto begin = std::ranges::find_if_not(buffer_, is_space);
     buffer_.erase(buffer_.begin(), begin);
   }
-  for (; seen_ < buffer_.size(); ++seen_) {
+  for (; seen_ < buffer_.size() && !too_deep_; ++seen_) {
     const char c = buffer_[seen_];
     bool complete = false;
     if (in_string_) {
@@ -36,7 +37,7 @@ std::optional<std::string> Splitter::next() {
     } else if (c == '"') {
       in_string_ = true;
     } else if (c == '{' || c == '[') {
-      ++depth_;
+      too_deep_ = ++depth_ > kDeepestNesting;
     } else if (c == '}' || c == ']') {
       depth_ -= depth_ > 0 ? 1 : 0;
       complete = depth_ == 0;

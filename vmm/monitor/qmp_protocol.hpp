@@ -18,11 +18,13 @@ using Json = nlohmann::json;
 
 /// The most bytes of one message.
 inline constexpr std::size_t kLargestMessage = 1024 * 1024;
+/// The most objects and lists within each other.
+inline constexpr unsigned kDeepestNesting = 128;
 
 /// Cuts a stream into JSON values by their brackets, without understanding them.
 class Splitter {
  public:
-  /// Takes bytes of the stream. False once a message is longer than kLargestMessage: the client is to be dropped.
+  /// Takes bytes of the stream. False once a message is longer or deeper than the limits: the client is to be dropped.
   [[nodiscard]] bool feed(std::string_view bytes);
   /// The next complete message, or nothing.
   [[nodiscard]] std::optional<std::string> next();
@@ -31,6 +33,7 @@ class Splitter {
   std::string buffer_;
   std::size_t seen_ = 0;  // how much of buffer_ the brackets below stand for
   unsigned depth_ = 0;
+  bool too_deep_ = false;
   bool in_string_ = false;
   bool escaped_ = false;
 };
