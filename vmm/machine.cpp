@@ -104,7 +104,7 @@ Machine::Machine(Description description)
            .disk_full = [this](const Error& error) { pause_for_space(error); }}) {}
 
 std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description description,
- const std::vector<qmp::Address>& monitors) {
+                                                                 const std::vector<qmp::Address>& monitors) {
   std::unique_ptr<Machine> machine(new Machine(std::move(description)));
   // KVM takes tens of milliseconds to make a VM; meanwhile this thread opens the disks.
   Result<void> kvm;
@@ -353,11 +353,11 @@ void Machine::shut_down() {
 
 void Machine::tell_shutdown() {
   const int status = outcome_->status;
-  const std::string_view reason = quit_by_monitor_                ? "host-qmp-quit"
-                                  : status >= kExitSignalled      ? "host-signal"
-                                  : status == kExitTimeout        ? "host-error"
-                                  : status == kExitGuestCrashed   ? "guest-panic"
-                                                                  : "guest-shutdown";
+  const std::string_view reason = quit_by_monitor_              ? "host-qmp-quit"
+                                  : status >= kExitSignalled    ? "host-signal"
+                                  : status == kExitTimeout      ? "host-error"
+                                  : status == kExitGuestCrashed ? "guest-panic"
+                                                                : "guest-shutdown";
   monitor_->event("SHUTDOWN", {{"guest", reason.starts_with("guest")}, {"reason", reason}});
   monitor_->flush();
 }

@@ -17,7 +17,8 @@ class MachineControl {
   virtual ~MachineControl() = default;
 
   [[nodiscard]] virtual RunState run_state() = 0;
-  /// Holds every vCPU and guest time; returns when none is inside the guest. Does nothing when it is so already.
+  /// Holds every vCPU and guest time; returns when none is inside the guest. Does nothing when it is so
+  /// already.
   virtual void stop() = 0;
   /// Lets them go on.
   virtual void cont() = 0;
@@ -27,6 +28,11 @@ class MachineControl {
   /// Ends the machine with status 0; its disks are flushed and closed.
   virtual void quit() = 0;
   [[nodiscard]] virtual HostedPc& pc() = 0;
+  /// The mouse buttons that monitors hold down. Under the machine lock.
+  [[nodiscard]] unsigned& pointer_buttons() { return pointer_buttons_; }
+
+ private:
+  unsigned pointer_buttons_ = 0;
 };
 
 }  // namespace whistler

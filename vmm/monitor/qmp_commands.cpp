@@ -7,13 +7,11 @@
 #include <utility>
 
 #include "vmm/board_pc.hpp"
-#include "vmm/monitor/key_names.hpp"
+#include "vmm/monitor/qmp_input.hpp"
 #include "vmm/monitor/screen_file.hpp"
 
 namespace whistler::qmp {
 namespace {
-
-constexpr std::size_t kMostKeys = 16;  // pressed at once; what is beyond them would not fit the PS/2 queue
 
 struct Command {
   std::string_view name;
@@ -21,8 +19,6 @@ struct Command {
 };
 
 std::span<const Command> commands();
-
-Json nothing() { return Json::object(); }
 
 std::string_view status_word(RunState state) {
   switch (state) {
@@ -40,7 +36,7 @@ Answer<Json> simple(MachineControl& machine, Arguments& arguments) {
     return std::unexpected(sound.error());
   }
   (machine.*Action)();
-  return nothing();
+  return Json::object();
 }
 
 /// A question that takes no arguments.
@@ -109,55 +105,36 @@ Answer<Json> screendump(MachineControl& machine, Arguments& arguments) {
   }
   const auto written =
       write_picture(picture, file, format == "png" ? PictureFormat::kPng : PictureFormat::kPpm);
-  return written ? Answer<Json>(nothing()) : refuse(written.error().message);
+  return written ? Answer<Json>(Json::object()) : refuse(written.error().message);
 }
 
-/// A key of send-key or input-send-event: { "type": "qcode" | "number", "data": ... }.
-Answer<KeyNumber> key_of(const Json& value) {
-  if (!value.is_object() || !value.contains("type") || !value.contains("data")) {
-    return refuse("Invalid parameter type for 'keys', expected: object");
+Json cpus(MachineControl& machine) {
+  Json list = Json::array();
+  for (unsigned i = 0; i < machine.pc().description().cpu.cores; ++i) {
+    list.push_back({{"cpu-index", i},
+                    {"qom-path", fmt::format("/machine/unattached/device[{}]", i)},
+                    {"props", {{"socket-id", 0}, {"core-id", i}, {"thread-id", 0}}},
+                    {"target", "x86_64"}});
   }
-  const auto& data = value["data"];
-  if (value["type"] == "qcode" && data.is_string()) {
-    if (const auto key = key_by_name(data.get<std::string>())) {
-      return *key;
-    }
-    return refuse(fmt::format("Parameter 'data' does not accept value '{}'", data.get<std::string>()));
-  }
-  if (value["type"] == "number" && data.is_number_unsigned() && data.get<std::uint64_t>() <= 0xFF) {
-    return data.get<KeyNumber>();
-  }
-  return refuse("Invalid parameter 'type'");
+  return list;
 }
 
-/// The keys go down in their order and up again in the opposite one; the PS/2 queue keeps them until the guest reads
-/// them, so how long they are held is the guest's pace and not the hold time.
-Answer<Json> send_key(MachineControl& machine, Arguments& arguments) {
-  const Json list = arguments.list("keys");
-  static_cast<void>(arguments.number_or("hold-time", 0));
-  if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+Json mice(MachineControl&) {
+  return Json::array({{{"name", "PS/2 Mouse"}, {"index", 0}, {"current", true}, {"absolute", false}}});
+}
+
+Json character_devices(MachineControl& machine) {
+  static constexpr std::array kBackends = {"null", "stdio", "file", "pty", "socket"};
+  Json list = Json::array();
+  unsigned number = 0;
+  for (const auto& serial : machine.pc().description().serial) {
+    const auto backend = static_cast<std::size_t>(serial.backend);
+    const std::string kind = backend < kBackends.size() ? kBackends[backend] : "null";
+    list.push_back({{"label", fmt::format("serial{}", number++)},
+                    {"filename", serial.path.empty() ? kind : fmt::format("{}:{}", kind, serial.path)},
+                    {"frontend-open", true}});
   }
-  if (list.size() > kMostKeys) {
-    return refuse(fmt::format("Parameter 'keys' holds more than {} keys", kMostKeys));
-  }
-  std::vector<KeyNumber> keys;
-  for (const auto& value : list) {
-    const auto key = key_of(value);
-    if (!key) {
-      return std::unexpected(key.error());
-    }
-    keys.push_back(*key);
-  }
-  const std::scoped_lock lock(machine.pc().lock());
-  auto& input = machine.pc().board().input();
-  for (const auto key : keys) {
-    input.key(key, true);
-  }
-  for (auto key = keys.rbegin(); key != keys.rend(); ++key) {
-    input.key(*key, false);
-  }
-  return nothing();
+  return list;
 }
 
 std::span<const Command> commands() {
@@ -168,6 +145,9 @@ std::span<const Command> commands() {
       {"query-name", question<machine_name>},
       {"query-kvm", question<kvm>},
       {"query-block", question<block>},
+      {"query-cpus-fast", question<cpus>},
+      {"query-mice", question<mice>},
+      {"query-chardev", question<character_devices>},
       {"stop", simple<&MachineControl::stop>},
       {"cont", simple<&MachineControl::cont>},
       {"system_reset", simple<&MachineControl::reset>},
@@ -175,6 +155,7 @@ std::span<const Command> commands() {
       {"quit", simple<&MachineControl::quit>},
       {"screendump", screendump},
       {"send-key", send_key},
+      {"input-send-event", input_send_event},
   });
   return kCommands;
 }
@@ -185,8 +166,9 @@ Answer<Json> execute(MachineControl& machine, const Request& request) {
   const auto all = commands();
   const auto found = std::ranges::find(all, request.command, &Command::name);
   if (found == all.end()) {
-    return std::unexpected(Refusal{.error_class = "CommandNotFound",
-                                   .description = fmt::format("The command {} has not been found", request.command)});
+    return std::unexpected(
+        Refusal{.error_class = "CommandNotFound",
+                .description = fmt::format("The command {} has not been found", request.command)});
   }
   Arguments arguments(request.arguments);
   return found->run(machine, arguments);

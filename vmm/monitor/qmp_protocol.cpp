@@ -110,7 +110,8 @@ std::string answer_line(const Answer<Json>& answer, const Json& id) {
 std::string event_line(std::string_view name, Json data) {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
-  Json json = {{"timestamp", {{"seconds", now.tv_sec}, {"microseconds", now.tv_nsec / 1000}}}, {"event", name}};
+  Json json = {{"timestamp", {{"seconds", now.tv_sec}, {"microseconds", now.tv_nsec / 1000}}},
+               {"event", name}};
   if (!data.is_null()) {
     json["data"] = std::move(data);
   }

@@ -1,6 +1,6 @@
-// The QEMU Machine Protocol's messages: how they are cut out of a byte stream, read and written. Source: QEMU's
-// docs/interop/qmp-spec. JSON objects follow each other with any white space or none between them; each answer and
-// event is one line.
+// The QEMU Machine Protocol's messages: how they are cut out of a byte stream, read and written. Source:
+// QEMU's docs/interop/qmp-spec. JSON objects follow each other with any white space or none between them;
+// each answer and event is one line.
 //
 // Missing: out-of-band execution, strings in single quotes.
 #pragma once
@@ -24,7 +24,8 @@ inline constexpr unsigned kDeepestNesting = 128;
 /// Cuts a stream into JSON values by their brackets, without understanding them.
 class Splitter {
  public:
-  /// Takes bytes of the stream. False once a message is longer or deeper than the limits: the client is to be dropped.
+  /// Takes bytes of the stream. False once a message is longer or deeper than the limits: the client is to be
+  /// dropped.
   [[nodiscard]] bool feed(std::string_view bytes);
   /// The next complete message, or nothing.
   [[nodiscard]] std::optional<std::string> next();
@@ -54,8 +55,8 @@ struct Request {
   Json arguments = Json::object();
 };
 
-/// What `text` asks for. `id` is set to what the client wants back with the answer, even if the rest is refused; null
-/// if there is none.
+/// What `text` asks for. `id` is set to what the client wants back with the answer, even if the rest is
+/// refused; null if there is none.
 [[nodiscard]] Answer<Request> read_request(std::string_view text, Json& id);
 
 /// The line of an answer, with its newline.
@@ -64,8 +65,8 @@ struct Request {
 [[nodiscard]] std::string event_line(std::string_view name, Json data);
 [[nodiscard]] std::string greeting_line();
 
-/// Reads a command's arguments: each is asked for once, then finish() refuses those nobody asked for. The first
-/// refusal stands.
+/// Reads a command's arguments: each is asked for once, then finish() refuses those nobody asked for. The
+/// first refusal stands.
 class Arguments {
  public:
   explicit Arguments(const Json& object) : left_(object) {}

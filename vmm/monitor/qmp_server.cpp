@@ -18,15 +18,16 @@ namespace whistler::qmp {
 namespace {
 
 constexpr std::size_t kMostClients = 32;
-constexpr std::size_t kMostWaiting = 64;                  // messages of one client; more wait in its socket
-constexpr std::size_t kMostOutput = 4 * 1024 * 1024;      // for a client that does not read
+constexpr std::size_t kMostWaiting = 64;              // messages of one client; more wait in its socket
+constexpr std::size_t kMostOutput = 4 * 1024 * 1024;  // for a client that does not read
 constexpr std::string_view kUnix = "unix:";
 
 }  // namespace
 
 Result<Address> parse_address(std::string_view text) {
   const auto refused = [&](std::string_view why) {
-    return fail(ErrorCode::kInvalid, fmt::format("--qmp {}: {}; it is unix:PATH or unix:PATH,server", text, why));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("--qmp {}: {}; it is unix:PATH or unix:PATH,server", text, why));
   };
   if (!text.starts_with(kUnix)) {
     return refused("is not a unix socket");
@@ -131,7 +132,8 @@ void Server::read_from(Client& client) {
     client.messages.push_back(std::move(*message));
   }
   if (!bounded) {
-    log(LogLevel::kError, fmt::format("monitor: a client sent a message of over {} bytes: dropped", kLargestMessage));
+    log(LogLevel::kError,
+        fmt::format("monitor: a client sent a message of over {} bytes: dropped", kLargestMessage));
     client.gone = true;
   }
 }

@@ -20,7 +20,8 @@ struct Address {
   bool listen = false;
 };
 
-/// "unix:PATH[,server[=on|=off]][,nowait|,wait[=on|=off]]". A listening monitor never keeps the machine waiting.
+/// "unix:PATH[,server[=on|=off]][,nowait|,wait[=on|=off]]". A listening monitor never keeps the machine
+/// waiting.
 [[nodiscard]] Result<Address> parse_address(std::string_view text);
 
 /// Messages arrive on the event loop, under the machine lock, and wait there; serve() answers them.
@@ -37,7 +38,8 @@ class Server {
   void serve(MachineControl& machine);
   /// Tells every client that has introduced itself. Under the machine lock.
   void event(std::string_view name, Json data = {});
-  /// Sends what is still to be sent as far as the sockets take it, before the machine ends. Under the machine lock.
+  /// Sends what is still to be sent as far as the sockets take it, before the machine ends. Under the machine
+  /// lock.
   void flush();
 
  private:
@@ -58,7 +60,8 @@ class Server {
   void write_to(const std::shared_ptr<Client>& client);
   void watch(const std::shared_ptr<Client>& client);
   void drop_those_gone();
-  [[nodiscard]] Answer<Json> answer(MachineControl& machine, Client& client, const std::string& message, Json& id);
+  [[nodiscard]] Answer<Json> answer(MachineControl& machine, Client& client, const std::string& message,
+                                    Json& id);
 
   EventLoop& loop_;
   struct Listener {

@@ -10,8 +10,9 @@ namespace whistler {
 
 enum class PictureFormat : std::uint8_t { kPpm, kPng };
 
-/// Writes `surface` to the file `path`, replacing what is there. The caller brings the surface up to date and keeps it
-/// still.
-[[nodiscard]] Result<void> write_picture(const Surface& surface, const std::string& path, PictureFormat format);
+/// Writes `surface` to the file `path`, replacing what is there. The caller brings the surface up to date and
+/// keeps it still.
+[[nodiscard]] Result<void> write_picture(const Surface& surface, const std::string& path,
+                                         PictureFormat format);
 
 }  // namespace whistler
