@@ -195,11 +195,7 @@ class Reader {
     }
     read_debug(root.object("debug"));
     auto monitor = root.object("monitor");
-    std::string socket;
-    monitor.text("socket", socket);
-    if (!socket.empty()) {
-      leave_out("monitor.socket", "no monitor yet: the socket is not made");
-    }
+    monitor.text("socket", to_.monitor_socket);
     monitor.finish();
     auto on = root.object("on");
     const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset},

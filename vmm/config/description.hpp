@@ -105,6 +105,7 @@ struct Description {
     std::optional<std::uint16_t> exit_port;
     bool testdev = false;  ///< QEMU's pc-testdev, for kvm-unit-tests
   } debug;
+  std::string monitor_socket;  ///< a unix socket to listen on for QMP clients; empty: none
   /// Parts the description asks for that this version does not have yet, one line each with their paths: the
   /// machine runs without them, and whoever starts it is told.
   std::vector<std::string> left_out;
