@@ -156,8 +156,8 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
     addresses.push_back({.path = socket, .listen = true});
   }
   for (const auto& address : addresses) {
-    if (auto opened = machine->monitor_->open(address); !opened) {
-      return std::unexpected(Outcome{kExitUsage, opened.error().within("monitor").message});
+    if (auto listening = machine->monitor_->open(address); !listening) {
+      return std::unexpected(Outcome{kExitUsage, listening.error().within("monitor").message});
     }
   }
   return machine;

@@ -22,8 +22,8 @@ struct Entry {
   bool present = false;
   bool zero = false;
   bool data = false;
-  std::optional<std::uint64_t> offset;
-  std::string filename;
+  std::optional<std::uint64_t> offset = {};
+  std::string filename = {};
 
   [[nodiscard]] bool continues(const Entry& before) const {
     return zero == before.zero && data == before.data && present == before.present && depth == before.depth &&

@@ -44,9 +44,12 @@ Result<std::vector<std::uint8_t>> png(const Surface& surface) {
   image.width = surface.width();
   image.height = surface.height();
   image.format = PNG_FORMAT_RGB;
-  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
+  // Asked without room it tells how much it needs.
+  png_alloc_size_t size = 0;
+  bool made = png_image_write_to_memory(&image, nullptr, &size, 0, pixels.data(), 0, nullptr) != 0;
   std::vector<std::uint8_t> bytes(size);
-  if (png_image_write_to_memory(&image, bytes.data(), &size, 0, pixels.data(), 0, nullptr) == 0) {
+  made = made && png_image_write_to_memory(&image, bytes.data(), &size, 0, pixels.data(), 0, nullptr) != 0;
+  if (!made) {
     return fail(ErrorCode::kInvalid, fmt::format("the picture cannot be compressed: {}", image.message));
   }
   bytes.resize(size);
