@@ -116,6 +116,10 @@ std::optional<std::vector<std::uint8_t>> Log::entry(std::uint64_t offset) const 
       header.tail >= size() || header.sequence == 0 || descriptor_area(header) > length) {
     return std::nullopt;
   }
+  if (checked_bytes_ + length > kMaxRounds * size()) {
+    return std::nullopt;
+  }
+  checked_bytes_ += length;
   std::vector<std::uint8_t> entry(length);
   const auto first = std::min(length, size() - offset);
   std::memcpy(entry.data(), &bytes_[offset], first);

@@ -111,9 +111,15 @@ Task<Result<void>> create(BlockDevice& file, CreateOptions options) {
   if (luks) {
     header->set_crypto_header({.offset = crypto_offset, .bytes = luks->header.payload_offset});
     // Other programs write the names of features last.
-    std::stable_partition(
-        header->extensions.begin(), header->extensions.end(),
-        [](const Extension& extension) { return extension.type != kFeatureNamesExtension; });
+    std::vector<Extension> ordered;
+    for (const bool names : {false, true}) {
+      for (const auto& extension : header->extensions) {
+        if ((extension.type == kFeatureNamesExtension) == names) {
+          ordered.push_back(extension);
+        }
+      }
+    }
+    header->extensions = std::move(ordered);
   }
   header->refcount_table_offset = geometry.cluster_size();
   header->refcount_table_clusters = static_cast<std::uint32_t>(layout.table_clusters);

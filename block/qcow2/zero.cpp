@@ -45,8 +45,7 @@ Task<Result<void>> Image::write_zeroes(std::uint64_t offset, std::uint64_t bytes
   }
   const auto end = offset + bytes;
   // Without a zero flag, an unallocated cluster is zero only where nothing lies behind it.
-  const bool by_mapping =
-      (header_.version >= 3 || (!backing_ && flags.may_unmap)) && (header_.autoclear & kRawExternalData) == 0;
+  const bool by_mapping = (header_.version >= 3 || !backing_) && (header_.autoclear & kRawExternalData) == 0;
   auto whole_begin = geometry_.cluster_end(offset);
   auto whole_end = end == size() ? geometry_.cluster_end(end) : geometry_.cluster_start(end);
   if (!by_mapping || whole_begin >= whole_end) {
@@ -126,7 +125,7 @@ Task<Result<void>> Image::zero_clusters(std::uint64_t offset, std::uint64_t byte
       const auto old = load_l2(pin->data(), index, geometry_);
       const bool compressed = (old.value & kCompressedFlag) != 0;
       const auto host = compressed ? std::nullopt : geometry_.host_of(old);
-      const bool keep_host = !unmap && host && (old.value & kCopied) != 0;
+      const bool keep_host = !unmap && header_.version >= 3 && host && (old.value & kCopied) != 0;
       L2Entry entry;
       if (keep_host) {
         entry.value = *host | kCopied;

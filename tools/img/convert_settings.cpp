@@ -40,8 +40,9 @@ bool read_snapshot(const Call& call, const std::string& text, ConvertSettings& s
       complain(call, fmt::format("Failed in parsing snapshot param '{}'", text));
       return false;
     }
-    wanted.id = option_text(*options, "snapshot.id").value_or("");
-    wanted.name = option_text(*options, "snapshot.name").value_or("");
+    const auto names = options->value("snapshot", Options::object());  // a dot makes a level
+    wanted.id = option_text(names, "id").value_or("");
+    wanted.name = option_text(names, "name").value_or("");
   } else {
     wanted.either = text;
   }

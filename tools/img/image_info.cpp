@@ -100,6 +100,12 @@ void dump(const Options& value, unsigned depth, std::string& out) {
   }
 }
 
+std::string format_specific_text(const Options& info) {
+  std::string text = "Format specific information:\n";
+  dump(info["format-specific"]["data"], 1, text);
+  return text;
+}
+
 std::string date_text(std::uint64_t seconds) {
   const auto when = static_cast<std::time_t>(seconds);
   std::tm parts{};
@@ -236,10 +242,24 @@ std::string show_image_info(const Options& info) {
     text += "Snapshot list:\n" + show_snapshots(info["snapshots"]);
   }
   if (info.contains("format-specific")) {
-    text += "Format specific information:\n";
-    dump(info["format-specific"]["data"], 1, text);
+    text += format_specific_text(info);
   }
   return text;
+}
+
+Result<std::string> show_format_specific(Ring& ring, const Node& node) {
+  Options info = Options::object();
+  if (node.qcow2 != nullptr) {
+    auto data = qcow2_info(ring, *node.qcow2);
+    if (!data) {
+      return std::unexpected(data.error());
+    }
+    info["format-specific"] = {{"type", "qcow2"}, {"data", std::move(*data)}};
+  }
+  if (auto specific = format_specific_info(ring, node); !specific.is_null()) {
+    info.merge_patch(specific);
+  }
+  return info.contains("format-specific") ? format_specific_text(info) : std::string();
 }
 
 }  // namespace whistler::tools

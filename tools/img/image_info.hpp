@@ -11,6 +11,8 @@ namespace whistler::tools {
 
 [[nodiscard]] Result<Options> collect_image_info(Ring& ring, const OpenNode& image);
 [[nodiscard]] std::string show_image_info(const Options& info);
+/// The part of it about the format alone, with its head; empty where the format tells nothing.
+[[nodiscard]] Result<std::string> show_format_specific(Ring& ring, const Node& node);
 
 /// The internal snapshots; empty where the format has none.
 [[nodiscard]] Result<std::vector<qcow2::Snapshot>> list_snapshots(Ring& ring, const Node& node);
