@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <utility>
 #include <vector>
 
 namespace whistler {
@@ -341,8 +342,10 @@ std::vector<std::string> keys_in_order(const Options& object) {
   for (const auto& item : object.items()) {
     keys.push_back(item.key());
   }
-  std::stable_sort(keys.begin(), keys.end(), [](const std::string& a, const std::string& b) {
-    return json_key_bucket(a) < json_key_bucket(b);
+  // Those of one place of the table stay in the order they have here: that of the alphabet.
+  std::ranges::sort(keys, [](const std::string& a, const std::string& b) {
+    return std::pair(json_key_bucket(a), std::string_view(a)) <
+           std::pair(json_key_bucket(b), std::string_view(b));
   });
   return keys;
 }

@@ -108,6 +108,8 @@ class Formats(unittest.TestCase):
 
     def test_map_is_that_of_qemu_img(self):
         for form, options in KINDS:
+            if form == "vhdx":  # there QEMU calls everything data
+                continue
             with self.subTest(form=form, options=options):
                 path = self.made_by_qemu(form, options)
                 ours, theirs = (json.loads(call("map", "--output=json", "-f", form, path)[1])

@@ -126,11 +126,8 @@ Result<OpenNode> open_named(Ring& ring, const NodeName& name, const std::string&
   auto opened = open_node(ring, name, flags);
   if (!opened) {
     auto error = opened.error();
-    const auto text = tool_text(error);
-    const bool plain = text.starts_with("Unknown driver");
+    error.message = fmt::format("Failed to blk_new_open '{}': {}", file, tool_text(error));
     error.brief.clear();
-    error.message = fmt::format("Failed to blk_new_open '{}': {}", file,
-                                plain ? text : fmt::format("Could not open '{}': {}", file, text));
     return std::unexpected(std::move(error));
   }
   return opened;
