@@ -8,11 +8,15 @@
 namespace whistler {
 
 Error Error::within(std::string_view context) const {
-  return {code, sys_errno, fmt::format("{}: {}", context, message)};
+  return {code, sys_errno, fmt::format("{}: {}", context, message), brief};
 }
 
 std::unexpected<Error> fail(ErrorCode code, std::string message) {
   return std::unexpected(Error{code, 0, std::move(message)});
+}
+
+std::unexpected<Error> fail(ErrorCode code, std::string message, std::string brief) {
+  return std::unexpected(Error{code, 0, std::move(message), std::move(brief)});
 }
 
 std::unexpected<Error> fail_errno(int errnum, std::string_view what) {

@@ -29,6 +29,9 @@ struct [[nodiscard]] Error {
   ErrorCode code = ErrorCode::kInvalid;
   int sys_errno = 0;
   std::string message;
+  /// What QEMU's tools say in this case, where that is known: without the name of the image, which they put
+  /// before it themselves. Empty otherwise.
+  std::string brief = {};
 
   /// The same error with "context: " put in front of the message.
   Error within(std::string_view context) const;
@@ -40,6 +43,7 @@ using Result = std::expected<T, Error>;
 
 /// Makes the failing side of any Result.
 [[nodiscard]] std::unexpected<Error> fail(ErrorCode code, std::string message);
+[[nodiscard]] std::unexpected<Error> fail(ErrorCode code, std::string message, std::string brief);
 
 /// The failing side for a host errno: `what` says what was tried; the text of errno is appended.
 [[nodiscard]] std::unexpected<Error> fail_errno(int errnum, std::string_view what);

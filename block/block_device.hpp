@@ -10,6 +10,7 @@
 
 #include "base/result.hpp"
 #include "base/task.hpp"
+#include "block/debug_event.hpp"
 
 namespace whistler {
 
@@ -32,6 +33,14 @@ struct WriteFlags {
 struct ZeroFlags {
   bool may_unmap = true;  ///< the range may be given back to the host
   bool fua = false;
+};
+
+/// How much space a new range has before it is written.
+enum class Preallocation : std::uint8_t {
+  kOff,
+  kMetadata,  ///< its place is decided: an image's tables name host clusters, which may be holes
+  kFalloc,    ///< and the host has set the space aside
+  kFull,      ///< and it was written with zeroes
 };
 
 /// What is known of a range without reading it.
@@ -59,6 +68,11 @@ class BlockDevice {
   /// Offsets, lengths and memory addresses must be multiples of this (1, or the sector size under O_DIRECT).
   [[nodiscard]] virtual std::uint32_t request_alignment() const { return 1; }
 
+  /// The layer above is about to do that; for a layer that injects faults.
+  virtual void debug_event(DebugEvent event) { static_cast<void>(event); }
+  /// What shows where this layer holds nothing; null if nothing lies below.
+  [[nodiscard]] virtual BlockDevice* backing() { return nullptr; }
+
   [[nodiscard]] virtual Task<Result<void>> readv(std::uint64_t offset, IoVec to) = 0;
   [[nodiscard]] virtual Task<Result<void>> writev(std::uint64_t offset, IoVec from,
                                                   WriteFlags flags = {}) = 0;
@@ -70,6 +84,12 @@ class BlockDevice {
   [[nodiscard]] virtual Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) = 0;
   /// Changes size(). New space reads as zeroes. kUnsupported where a layer cannot.
   [[nodiscard]] virtual Task<Result<void>> resize(std::uint64_t bytes) = 0;
+  /// Gives a range that was never written (new, or just added by resize()) its space in advance; it reads as
+  /// before.
+  [[nodiscard]] virtual Task<Result<void>> preallocate(std::uint64_t offset, std::uint64_t bytes,
+                                                       Preallocation mode) {
+    return write_zeroes(offset, mode == Preallocation::kOff ? 0 : bytes, {.may_unmap = false});
+  }
   /// Flushes, writes what must be written once at the end, and releases the host file. Nothing may be in
   /// flight; no other call may follow. Destruction without close releases without flushing (a crash).
   [[nodiscard]] virtual Task<Result<void>> close() = 0;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "block/crypto/luks.hpp"
 #include "block/file.hpp"
 #include "block/qcow2/create.hpp"
 
@@ -11,13 +12,16 @@ namespace whistler {
 
 struct NewImage {
   std::string path = {};
-  /// "raw" or "qcow2".
+  /// "raw", "qcow2" or "luks".
   std::string format = {};
   /// Bytes; nothing: that of the backing file.
   std::optional<std::uint64_t> size = {};
   /// For qcow2; its `size` is ignored. A backing file needs its format, and must exist unless a size is
   /// given.
   qcow2::CreateOptions qcow2 = {};
+  /// For luks.
+  crypto::LuksOptions luks = {};
+  crypto::Secret password = {};
 };
 
 /// An existing file is replaced, unless somebody uses it. On failure no half image is left under that name.

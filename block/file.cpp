@@ -85,8 +85,12 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_with(Ring& ring, const File
       return fail(ErrorCode::kUnsupported,
                   fmt::format("{}: this file system has no O_DIRECT; use the cache mode writeback", path));
     }
-    return fail_errno(errno,
-                      fmt::format("{}: cannot be opened{}", path, options.read_only ? "" : " for writing"));
+    const auto errnum = errno;
+    auto failed = fail_errno(
+        errnum, fmt::format("{}: cannot be opened{}", path, options.read_only ? "" : " for writing"));
+    failed.error().brief = fmt::format("Could not {} '{}': {}", make ? "create" : "open", path,
+                                       std::generic_category().message(errnum));
+    return failed;
   }
   auto device = std::unique_ptr<FileDevice>(new FileDevice(ring, options, fd));
   if (auto ok = device->inspect(); !ok) {
@@ -120,11 +124,13 @@ Result<void> FileDevice::inspect() {
     return fail_errno(errno, fmt::format("{}: cannot be examined", name()));
   }
   if (S_ISDIR(status.st_mode)) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: is a directory, not a disk image", name()));
+    return fail(ErrorCode::kInvalid, fmt::format("{}: is a directory, not a disk image", name()),
+                fmt::format("'file' driver requires '{}' to be a regular file", name()));
   }
   block_device_ = S_ISBLK(status.st_mode);
   if (!block_device_ && !S_ISREG(status.st_mode)) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: is neither a file nor a block device", name()));
+    return fail(ErrorCode::kInvalid, fmt::format("{}: is neither a file nor a block device", name()),
+                fmt::format("'file' driver requires '{}' to be a regular file", name()));
   }
   const off_t end = ::lseek(fd_, 0, SEEK_END);
   if (end < 0) {
@@ -425,6 +431,27 @@ Task<Result<void>> FileDevice::resize(std::uint64_t bytes) {
   }
   size_ = bytes;
   co_return Result<void>{};
+}
+
+Task<Result<void>> FileDevice::preallocate(std::uint64_t offset, std::uint64_t bytes, Preallocation mode) {
+  if (auto ok = check_write(offset, bytes); !ok) {
+    co_return ok;
+  }
+  if (bytes == 0 || mode == Preallocation::kOff || mode == Preallocation::kMetadata || block_device_) {
+    co_return Result<void>{};  // a file's own tables are the host's affair
+  }
+  if (mode == Preallocation::kFalloc) {
+    const auto error = co_await allocate(0, offset, bytes);
+    if (error == 0) {
+      size_ = std::max(size_, offset + bytes);
+      co_return Result<void>{};
+    }
+    if (!not_offered(error)) {
+      co_return io_error(-error, "cannot allocate", offset, bytes);
+    }
+  }
+  auto result = co_await write_plain_zeroes(offset, bytes);
+  co_return result;
 }
 
 Task<Result<void>> FileDevice::close() {

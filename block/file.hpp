@@ -49,6 +49,8 @@ class FileDevice final : public BlockDevice {
                                                 ZeroFlags flags = {}) override;
   [[nodiscard]] Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
+  [[nodiscard]] Task<Result<void>> preallocate(std::uint64_t offset, std::uint64_t bytes,
+                                               Preallocation mode) override;
   [[nodiscard]] Task<Result<void>> close() override;
 
   /// True for a host block device: it does not grow, and unwritten parts are not known to be zero.

@@ -73,13 +73,14 @@ std::string find_holder(int fd) {
 }
 
 std::unexpected<Error> in_use(int fd, const std::string& path, const struct flock& lock,
-                              std::string_view doing) {
+                              std::string_view doing, std::string_view wanted) {
   std::string holder = lock.l_pid > 0 ? fmt::format("pid {}", lock.l_pid) : find_holder(fd);
   if (holder.empty()) {
     holder = "another process";
   }
   return fail(ErrorCode::kBusy,
-              fmt::format("{}: the image is in use: {} {}; close it there first", path, holder, doing));
+              fmt::format("{}: the image is in use: {} {}; close it there first", path, holder, doing),
+              fmt::format("Failed to {}\nIs another process using the image [{}]?", wanted, path));
 }
 
 constexpr std::array<std::string_view, kPermissions> kHolds = {"is reading it", "is writing to it",
@@ -87,6 +88,9 @@ constexpr std::array<std::string_view, kPermissions> kHolds = {"is reading it", 
 constexpr std::array<std::string_view, kPermissions> kWithholds = {
     "lets nobody read it", "lets nobody else write to it", "lets nobody else write to it",
     "lets nobody change its size"};
+
+constexpr std::array<std::string_view, kPermissions> kPermissionNames = {"consistent read", "write",
+                                                                         "write unchanged", "resize"};
 
 }  // namespace
 
@@ -98,7 +102,8 @@ Result<void> lock_image(int fd, const std::string& path, std::uint8_t held, std:
         continue;
       }
       if (errno == EAGAIN || errno == EACCES) {
-        return in_use(fd, path, one_byte(F_RDLCK, 0), "holds it exclusively");
+        return in_use(fd, path, one_byte(F_RDLCK, 0), "holds it exclusively",
+                      fmt::format("lock byte {}", base + static_cast<off_t>(n)));
       }
       log_once(LogLevel::kWarning, "image-lock:" + path,
                fmt::format(
@@ -110,11 +115,11 @@ Result<void> lock_image(int fd, const std::string& path, std::uint8_t held, std:
   for (unsigned n = 0; n < kPermissions; ++n) {
     auto lock = one_byte(F_WRLCK, kWithheldBase + static_cast<off_t>(n));
     if ((held >> n & 1) != 0 && ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK) {
-      return in_use(fd, path, lock, kWithholds[n]);
+      return in_use(fd, path, lock, kWithholds[n], fmt::format("get \"{}\" lock", kPermissionNames[n]));
     }
     lock = one_byte(F_WRLCK, kHeldBase + static_cast<off_t>(n));
     if ((withheld >> n & 1) != 0 && ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK) {
-      return in_use(fd, path, lock, kHolds[n]);
+      return in_use(fd, path, lock, kHolds[n], fmt::format("get shared \"{}\" lock", kPermissionNames[n]));
     }
   }
   return {};

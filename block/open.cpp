@@ -4,9 +4,13 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <vector>
 
+#include "block/crypto/luks_device.hpp"
+#include "block/formats/drivers.hpp"
+#include "block/nbd/client.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
 #include "block/write_policy.hpp"
@@ -16,6 +20,10 @@ namespace whistler {
 namespace {
 
 using Device = std::unique_ptr<BlockDevice>;
+
+/// How long a guest's request waits for an NBD server that went away: a server that is started again is not
+/// noticed by the guest, and one that is gone for good does not hang it.
+constexpr std::chrono::seconds kReconnectDelay{5};
 
 /// The files of a chain, from the top down, to see when one comes twice.
 struct Chain {
@@ -51,6 +59,39 @@ FileOptions file_options(const OpenOptions& options, const std::string& path) {
           .inline_writes = options.inline_writes};
 }
 
+/// What lies at the bottom of a layer: a host file, or a disk on an NBD server.
+Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const std::string& path) {
+  if (!nbd::is_target(path)) {
+    auto file = FileDevice::open(ring, file_options(options, path));
+    if (!file) {
+      co_return std::unexpected(file.error());
+    }
+    co_return std::move(*file);
+  }
+  const auto target = nbd::parse_target(path);
+  if (!target) {
+    co_return std::unexpected(target.error().within(path));
+  }
+  if (target->tls) {
+    co_return fail(ErrorCode::kUnsupported,
+                   fmt::format("{}: TLS needs credentials, which cannot be given here", path));
+  }
+  nbd::ClientOptions wanted;
+  wanted.address = target->address;
+  wanted.export_name = target->export_name;
+  wanted.read_only = options.read_only;
+  wanted.reconnect_delay = kReconnectDelay;
+  auto client = co_await nbd::Client::open(ring, std::move(wanted));
+  if (!client) {
+    co_return std::unexpected(client.error().within(path));
+  }
+  if (!options.read_only && (*client)->read_only()) {
+    (void)co_await (*client)->close();
+    co_return fail(ErrorCode::kPermission, fmt::format("{}: the server lets nobody write to it", path));
+  }
+  co_return std::move(*client);
+}
+
 Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain);
 
 Task<Result<Device>> open_backing(Ring& ring, OpenOptions options, const qcow2::Header& header,
@@ -77,6 +118,26 @@ Task<Result<Device>> open_backing(Ring& ring, OpenOptions options, const qcow2::
   co_return device;
 }
 
+std::unexpected<Error> needs_password(const OpenOptions& options) {
+  return fail(ErrorCode::kPermission,
+              fmt::format("{}: the image is encrypted, so its password must be given", options.path));
+}
+
+Task<Result<Device>> open_luks(const OpenOptions& options, Device file) {
+  auto volume = co_await crypto::LuksDevice::open(std::move(file));
+  if (!volume) {
+    co_return std::unexpected(volume.error().within(options.path));
+  }
+  if (!options.password) {
+    co_return needs_password(options);
+  }
+  auto unlocked = co_await (*volume)->luks().unlock(*options.password);
+  if (!unlocked) {
+    co_return std::unexpected(unlocked.error().within(options.path));
+  }
+  co_return Device(std::move(*volume));
+}
+
 Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device file, Chain& chain) {
   auto opened =
       co_await qcow2::Image::open(std::move(file), {.read_only = options.read_only,
@@ -86,6 +147,15 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
     co_return std::unexpected(opened.error());
   }
   auto image = std::move(*opened);
+  if (image->encrypted()) {
+    if (!options.password) {
+      co_return needs_password(options);
+    }
+    auto unlocked = co_await image->unlock(*options.password);
+    if (!unlocked) {
+      co_return std::unexpected(unlocked.error().within(options.path));
+    }
+  }
   const auto& header = image->header();
   const bool needs_data_file = header.geometry().external_data;
   if (!options.allow_backing && ((header.backing_file && !options.ignore_backing) || needs_data_file)) {
@@ -103,7 +173,7 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
     if (!path) {
       co_return std::unexpected(path.error());
     }
-    auto data_file = FileDevice::open(ring, file_options(options, *path));
+    auto data_file = co_await open_bottom(ring, options, *path);
     if (!data_file) {
       co_return std::unexpected(data_file.error().within(fmt::format("data file of {}", options.path)));
     }
@@ -123,22 +193,69 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
   co_return Device(std::move(image));
 }
 
+Task<Result<Device>> open_other(Ring& ring, OpenOptions options, Device file, Chain& chain) {
+  auto image = co_await formats::open_foreign(ring, std::move(file), options.format, options.allow_backing);
+  if (!image) {
+    co_return std::unexpected(image.error());
+  }
+  if (!options.read_only && (*image)->read_only()) {
+    co_return fail(
+        ErrorCode::kUnsupported,
+        fmt::format("{}: {} images can only be read: open it read-only, or make an overlay over it",
+                    options.path, options.format));
+  }
+  const auto stored = (*image)->backing_name();
+  if (!stored || options.ignore_backing) {
+    co_return Device(std::move(*image));
+  }
+  if (!options.allow_backing) {
+    co_return fail(
+        ErrorCode::kPermission,
+        fmt::format("{}: refers to the file '{}', which is not allowed here", options.path, *stored));
+  }
+  auto path = resolve_name(options.path, *stored);
+  if (!path) {
+    co_return std::unexpected(path.error());
+  }
+  auto below = options;
+  below.path = *path;
+  below.read_only = true;
+  auto parent = co_await open_layer(ring, below, chain);
+  if (!parent) {
+    co_return std::unexpected(parent.error().within(fmt::format("parent of {}", options.path)));
+  }
+  if (auto joined = formats::join_parent(**image, std::move(*parent)); !joined) {
+    co_return std::unexpected(joined.error());
+  }
+  co_return Device(std::move(*image));
+}
+
 Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
-  if (options.format != "raw" && options.format != "qcow2") {
+  const bool foreign = formats::is_foreign_format(options.format);
+  if (options.format != "raw" && options.format != "qcow2" && options.format != "luks" && !foreign) {
     co_return fail(
         ErrorCode::kInvalid,
-        fmt::format("{}: format '{}' is not one of raw, qcow2; it is never guessed, so it must be given",
+        fmt::format("{}: format '{}' is not one of raw, qcow2, luks, vdi, vmdk, vpc, vhdx; it is never "
+                    "guessed, so it must be given",
                     options.path, options.format));
   }
   if (auto ok = chain.enter(options.path); !ok) {
     co_return std::unexpected(ok.error());
   }
-  auto file = FileDevice::open(ring, file_options(options, options.path));
+  auto file = co_await open_bottom(ring, options, options.path);
   if (!file) {
     co_return std::unexpected(file.error());
   }
   if (options.format == "raw") {
     co_return std::make_unique<RawDevice>(std::move(*file));
+  }
+  if (options.format == "luks") {
+    auto volume = co_await open_luks(options, std::move(*file));
+    co_return volume;
+  }
+  if (foreign) {
+    auto image = co_await open_other(ring, options, std::move(*file), chain);
+    co_return image;
   }
   auto image = co_await open_qcow2(ring, options, std::move(*file), chain);
   co_return image;
@@ -147,6 +264,9 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
 }  // namespace
 
 Result<std::string> resolve_name(const std::string& image, std::string name) {
+  if (nbd::is_target(name)) {
+    return name;
+  }
   if (name.starts_with("file:")) {
     name.erase(0, 5);
   } else if (const auto colon = name.find(':'); colon != std::string::npos && name.find('/') > colon) {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "block/block_device.hpp"
+#include "block/crypto/secret.hpp"
 #include "block/file.hpp"
 
 namespace whistler {
@@ -16,8 +18,11 @@ enum class DetectZeroes : std::uint8_t {
 };
 
 struct OpenOptions {
+  /// A file name, or where an NBD server has the disk: "nbd://HOST:PORT/EXPORT",
+  /// "nbd+unix:///EXPORT?socket=PATH".
   std::string path = {};
-  /// "raw" or "qcow2". Never guessed: a guest can write any header into its raw disk.
+  /// "raw", "qcow2", "luks", "vdi", "vpc" (VHD), or, to be read, "vmdk" or "vhdx". Never guessed: a guest can
+  /// write any header into its raw disk.
   std::string format = {};
   bool read_only = false;
   CacheMode cache = CacheMode::kWriteback;
@@ -38,6 +43,8 @@ struct OpenOptions {
   bool discard = true;
   /// qcow2: bytes of mapping tables held in memory; 0 chooses enough for the whole disk, up to 32 MiB.
   std::uint64_t metadata_cache_bytes = 0;
+  /// For encrypted images: of this one and, where they are encrypted, of those behind it.
+  std::optional<crypto::Secret> password = {};
 };
 
 /// Opens the image and what it stands on. Messages name the file. Nothing is changed on disk by a read-only
@@ -47,8 +54,8 @@ struct OpenOptions {
 /// The same, waiting on `ring`: at start-up and for tools, when no other coroutine of it needs to run.
 [[nodiscard]] Result<std::unique_ptr<BlockDevice>> open_image(Ring& ring, const OpenOptions& options);
 
-/// A file name as an image stores it, seen from the directory of that image. kUnsupported for what is no file
-/// name ("nbd:...").
+/// A file name as an image stores it, seen from the directory of that image. An NBD name
+/// stays what it is; kUnsupported for other protocols ("http:...").
 [[nodiscard]] Result<std::string> resolve_name(const std::string& image, std::string name);
 
 }  // namespace whistler

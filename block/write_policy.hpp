@@ -17,6 +17,7 @@ class WritePolicy final : public BlockDevice {
   [[nodiscard]] std::uint64_t size() const override { return image_->size(); }
   [[nodiscard]] bool read_only() const override { return image_->read_only(); }
   [[nodiscard]] std::string name() const override { return image_->name(); }
+  [[nodiscard]] BlockDevice* backing() override { return image_->backing(); }
   [[nodiscard]] std::uint32_t request_alignment() const override { return image_->request_alignment(); }
   [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override {
     return image_->readv(offset, to);
@@ -35,6 +36,10 @@ class WritePolicy final : public BlockDevice {
     return image_->block_status(offset, bytes);
   }
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override { return image_->resize(bytes); }
+  [[nodiscard]] Task<Result<void>> preallocate(std::uint64_t offset, std::uint64_t bytes,
+                                               Preallocation mode) override {
+    return image_->preallocate(offset, bytes, mode);
+  }
   [[nodiscard]] Task<Result<void>> close() override { return image_->close(); }
 
  private:

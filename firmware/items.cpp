@@ -31,23 +31,26 @@ std::vector<std::uint8_t> number(std::type_identity_t<T> value) {
   return std::move(out.bytes);
 }
 
-/// Lines with a zero at the end, as SeaBIOS reads them.
-std::vector<std::uint8_t> boot_order(const std::vector<std::string>& devices) {
-  std::string text;
-  for (const auto& device : devices) {
-    if (!text.empty()) {
-      text += '\n';
+std::vector<std::string> geometry_lines(const std::vector<DiskFacts>& disks) {
+  std::vector<std::string> lines;
+  for (const auto& disk : disks) {
+    if (disk.cylinders != 0 || disk.heads != 0 || disk.sectors != 0) {
+      lines.push_back(fmt::format("{} {} {} {}", disk.boot_path, disk.cylinders, disk.heads, disk.sectors));
     }
-    text += device;
   }
+  return lines;
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> encode_boot_order(const std::vector<std::string>& lines) {
+  const auto text = fmt::format("{}", fmt::join(lines, "\n"));
   std::vector<std::uint8_t> bytes(text.begin(), text.end());
   if (!bytes.empty()) {
     bytes.push_back(0);
   }
   return bytes;
 }
-
-}  // namespace
 
 Result<void> check_facts(const MachineFacts& facts) {
   const auto bad = [](const std::string& what) {
@@ -73,6 +76,9 @@ Result<void> check_facts(const MachineFacts& facts) {
   }
   if (facts.boot_menu_wait_ms > 0xFFFF) {
     return bad(fmt::format("a boot menu wait of {} ms; at most 65535", facts.boot_menu_wait_ms));
+  }
+  if (facts.boot_fail_wait_ms < -1 || facts.boot_fail_wait_ms > 0xFFFF) {
+    return bad(fmt::format("a wait of {} ms after a failed boot; -1 to 65535", facts.boot_fail_wait_ms));
   }
   for (const auto& device : facts.boot_devices) {
     if (device.empty() || device.size() > 255 ||
@@ -124,10 +130,11 @@ Result<std::vector<FirmwareItem>> make_firmware_items(const MachineFacts& facts)
   file("etc/max-cpus", number<std::uint16_t>(static_cast<std::uint16_t>(facts.cpus)));
   file("etc/show-boot-menu", number<std::uint16_t>(facts.boot_menu ? 1 : 0));
   file("etc/boot-menu-wait", number<std::uint16_t>(static_cast<std::uint16_t>(facts.boot_menu_wait_ms)));
-  file("etc/boot-fail-wait", number<std::uint32_t>(0xFFFF'FFFF));  // never reboot for want of a boot device
+  file("etc/boot-fail-wait", number<std::uint32_t>(static_cast<std::uint32_t>(facts.boot_fail_wait_ms)));
   // S0..S5: bit 7 set where the state exists, bits 2..0 its type in PM1_CNT. S0 and S5 only.
   file("etc/system-states", {0x80, 0, 0, 0, 0, 0x80});
-  file("bootorder", boot_order(facts.boot_devices));
+  file("bootorder", encode_boot_order(facts.boot_devices));
+  file("bios-geometry", encode_boot_order(geometry_lines(facts.disks)));
 
   auto smbios = make_smbios_files(facts);
   file("etc/smbios/smbios-anchor", std::move(smbios.anchor));

@@ -25,6 +25,9 @@ struct FirmwareItem {
 /// kInvalid names the fact that is out of range.
 [[nodiscard]] Result<void> check_facts(const MachineFacts& facts);
 
+/// The file "bootorder": lines with a zero at the end, as SeaBIOS reads them; nothing for no lines.
+[[nodiscard]] std::vector<std::uint8_t> encode_boot_order(const std::vector<std::string>& lines);
+
 /// A row of the memory map given to an operating system.
 struct E820Entry {
   std::uint64_t base = 0;

@@ -248,6 +248,28 @@ TEST_CASE("table_loader_with_random_scripts_never_crashes", "[firmware]") {
   }
 }
 
+TEST_CASE("failed_boot_is_tried_again_when_asked", "[firmware]") {
+  auto facts = two_cpu_facts();
+  CHECK(files_of(facts)["etc/boot-fail-wait"] == ByteVector{0xFF, 0xFF, 0xFF, 0xFF});
+  facts.boot_fail_wait_ms = 15;
+  CHECK(files_of(facts)["etc/boot-fail-wait"] == ByteVector{15, 0, 0, 0});
+  facts.boot_fail_wait_ms = 65536;
+  CHECK_FALSE(make_firmware_items(facts));
+}
+
+TEST_CASE("given_geometries_are_listed_by_boot_path", "[firmware]") {
+  auto facts = two_cpu_facts();
+  CHECK(files_of(facts)["bios-geometry"].empty());
+  facts.disks = {{ide_boot_path(1, 1, 0, 0), 10000, 120, 30},
+                 {ide_boot_path(1, 1, 0, 1), 0, 0, 0},
+                 {ide_boot_path(1, 1, 1, 0), 0, 1, 1}};
+  const auto bytes = files_of(facts)["bios-geometry"];
+  REQUIRE(bytes.size() > 1);
+  CHECK(std::string(bytes.begin(), bytes.end() - 1) ==
+        "/pci@i0cf8/ide@1,1/drive@0/disk@0 10000 120 30\n/pci@i0cf8/ide@1,1/drive@1/disk@0 0 1 1");
+  CHECK(bytes.back() == 0);
+}
+
 TEST_CASE("smbios_structures_walk_to_the_end_marker", "[firmware]") {
   auto facts = two_cpu_facts();
   const auto smbios = make_smbios_files(facts);

@@ -1,10 +1,12 @@
 #include "vmm/board_pc.hpp"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
 
+#include "devices/ide/disk_geometry.hpp"
 #include "firmware/boot_path.hpp"
 #include "firmware/items.hpp"
 
@@ -43,6 +45,11 @@ constexpr std::uint16_t kPortVga = 0x3B0;
 constexpr std::array<std::uint16_t, 2> kPortSerial = {0x3F8, 0x2F8};
 constexpr std::uint16_t kPortDebugConsole = 0x402;
 constexpr std::uint16_t kPortDmaHighPages = 0x480;
+constexpr std::uint16_t kPortTestLatch = 0xE0;
+constexpr std::uint16_t kPortTestFlush = 0xE4;
+constexpr std::uint16_t kPortTestBytes = 0xE8;
+constexpr std::uint16_t kPortTestLines = 0x2000;
+constexpr std::uint64_t kTestMemory = 0xFF000000;
 constexpr std::uint16_t kPortElcr = 0x4D0;
 constexpr std::uint16_t kPortFwCfg = 0x510;
 constexpr std::uint16_t kPortFwCfgDma = 0x514;
@@ -64,6 +71,7 @@ constexpr unsigned kSlotVgaWindow = 6;
 constexpr unsigned kSlotLowMemory = 8;  // LowMemory::kSlots from here on
 
 constexpr std::uint64_t kConventional = 640 * kKiB;
+constexpr std::uint64_t kPage = 4096;
 
 // CMOS bytes beyond the clock, as SeaBIOS and guests read them (Ralf Brown's CMOS.LST; QEMU's pc uses the
 // same).
@@ -85,6 +93,24 @@ constexpr std::uint8_t kEquipmentFpu = 0x02;
 constexpr std::uint8_t kEquipmentMouse = 0x04;
 constexpr std::uint8_t kUserDefinedDisk = 47;
 
+std::string ide_path(const DriveDescription& drive) {
+  return ide_boot_path(kPiixSlot, kIdeFunction, drive.bus, drive.unit);
+}
+
+/// The drives of these kinds, as SeaBIOS names them.
+std::vector<std::string> boot_devices(const Description& d, const std::vector<std::string>& kinds) {
+  std::vector<std::string> paths;
+  for (const auto& kind : kinds) {
+    for (const auto& drive : d.drives) {
+      const std::string_view is = drive.media == Media::kDisk ? "disk" : "cdrom";
+      if (drive.interface == DriveInterface::kIde && kind == is) {
+        paths.push_back(ide_path(drive));
+      }
+    }
+  }
+  return paths;
+}
+
 MachineFacts facts_of(const BoardSetup& setup) {
   const Description& d = *setup.description;
   MachineFacts facts;
@@ -101,32 +127,31 @@ MachineFacts facts_of(const BoardSetup& setup) {
   facts.apic = d.machine.apic;
   facts.serial_ports = static_cast<unsigned>(setup.serial.size());
   facts.graphics = d.display.vga;
-  for (const auto& kind : d.boot.order) {
-    for (const auto& drive : d.drives) {
-      const bool wanted =
-          drive.interface == DriveInterface::kIde && kind == (drive.media == Media::kDisk ? "disk" : "cdrom");
-      if (wanted) {
-        facts.boot_devices.push_back(ide_boot_path(kPiixSlot, kIdeFunction, drive.bus, drive.unit));
-      }
+  facts.boot_fail_wait_ms = d.boot.reboot_timeout;
+  facts.boot_devices = boot_devices(d, d.boot.once.empty() ? d.boot.order : d.boot.once);
+  for (const auto& drive : d.drives) {
+    if (drive.bios_geometry) {
+      const auto& chs = *drive.bios_geometry;
+      facts.disks.push_back({ide_path(drive), chs.cylinders, chs.heads, chs.sectors});
     }
   }
   return facts;
 }
 
-/// The geometry a disk reports, or the one it is given: PiixIde has the same rule.
-Geometry geometry_of(const IdeDriveConfig& drive) {
-  if (drive.geometry) {
-    return {drive.geometry->cylinders, drive.geometry->heads, drive.geometry->sectors};
-  }
-  constexpr std::uint32_t kHeads = 16;
-  constexpr std::uint32_t kSectors = 63;
-  constexpr std::uint64_t kMostCylinders = 16383;
-  const auto cylinders = drive.block->size() / 512 / (kHeads * kSectors);
-  return {static_cast<std::uint32_t>(std::clamp<std::uint64_t>(cylinders, 2, kMostCylinders)), kHeads,
-          kSectors};
-}
-
 }  // namespace
+
+/// The lines of TestDevice: the ISA interrupts, then the interrupt controllers' own inputs.
+class BoardPc::TestLines final : public IrqSink {
+ public:
+  TestLines(IrqSink& isa, IrqSink& gsis) : isa_(isa), gsis_(gsis) {}
+  void set_irq(unsigned input, bool level) override {
+    (input < Piix3Isa::kIsaIrqs ? isa_ : gsis_).set_irq(input, level);
+  }
+
+ private:
+  IrqSink& isa_;
+  IrqSink& gsis_;
+};
 
 Result<std::unique_ptr<BoardPc>> BoardPc::create(const BoardSetup& setup) {
   std::unique_ptr<BoardPc> board(new BoardPc(setup));
@@ -172,11 +197,22 @@ BoardPc::BoardPc(const BoardSetup& s)
     serial_.push_back(std::make_unique<Uart16550a>(fmt::format("serial{}", i), *s.timers,
                                                    IrqLine(isa_.isa_inputs(), kIrqSerial[i]), s.serial[i]));
   }
+  pm_.announce_serial_ports(!serial_.empty(), serial_.size() > 1);
   if (s.debug_console != nullptr) {
     debug_console_ = std::make_unique<DebugConsole>(*s.debug_console);
   }
   if (s.description->debug.exit_port) {
     debug_exit_ = std::make_unique<DebugExit>(s.request_exit);
+  }
+  if (s.description->debug.testdev) {
+    test_lines_ = std::make_unique<TestLines>(isa_.isa_inputs(), *s.gsis);
+    test_device_ = std::make_unique<TestDevice>(*test_lines_, [this](std::uint64_t page) {
+      if (const auto ram = memory_.slice(page, kPage); ram.size() == kPage) {
+        // What KVM has derived from the page is thrown away with the host's rights to it.
+        ::mprotect(ram.data(), ram.size(), PROT_READ);
+        ::mprotect(ram.data(), ram.size(), PROT_READ | PROT_WRITE);
+      }
+    });
   }
   // The keyboard controller is loaded after its devices, the bridge's inputs before those that drive them.
   devices_ = {&pci_,      &host_bridge_, &isa_,   &port92_, &port61_, &rtc_,   &dma_,
@@ -187,7 +223,12 @@ BoardPc::BoardPc(const BoardSetup& s)
   for (const auto& port : serial_) {
     devices_.push_back(port.get());
   }
+  if (test_device_) {
+    devices_.push_back(test_device_.get());
+  }
 }
+
+BoardPc::~BoardPc() = default;
 
 Result<void> BoardPc::wire(const BoardSetup& s) {
   const auto low = s.ram->low();
@@ -276,6 +317,20 @@ Result<void> BoardPc::map_ports(const BoardSetup& s) {
                     debug_exit_.get(),
                     "debug.exit_port"});
   }
+  if (test_device_) {
+    rows.insert(rows.end(),
+                {{{.base = kPortTestLatch, .length = 4, .max_width = 4}, &test_device_->latch(), "testdev"},
+                 {{.base = kPortTestFlush, .length = 4, .max_width = 4}, &test_device_->flush(), "testdev"},
+                 {{.base = kPortTestBytes, .length = 4, .max_width = 1}, &test_device_->latch(), "testdev"},
+                 {{.base = kPortTestLines, .length = TestDevice::kLines, .max_width = 1},
+                  &test_device_->lines(),
+                  "testdev"}});
+    if (auto done = s.memory->map({.base = kTestMemory, .length = TestDevice::kMemoryLength, .max_width = 8},
+                                  test_device_->memory(), "testdev");
+        !done) {
+      return done;
+    }
+  }
   if (vga_) {
     rows.push_back({{.base = kPortVga, .length = 0x30, .max_width = 1}, &vga_->ports(), "VGA"});
     rows.push_back({{.base = kPortVbe, .length = 3, .max_width = 2}, &vga_->dispi(), "VBE"});
@@ -319,32 +374,37 @@ void BoardPc::set_cmos(const BoardSetup& s) {
     if (!drive || drive->kind != IdeKind::kDisk || drive->block == nullptr) {
       continue;
     }
-    const Geometry chs = geometry_of(*drive);
-    const bool small = chs.cylinders <= 1024 && chs.heads <= 16 && chs.sectors <= 63;
-    translation = static_cast<std::uint8_t>(translation | (small ? 0 : 1) << (2 * index));  // 0 none, 1 LBA
+    const IdeGeometry chs = drive->geometry.value_or(standard_geometry(drive->block->size() / 512));
+    const auto shown = drive->translation.value_or(usual_translation(chs));
+    translation = static_cast<std::uint8_t>(translation | static_cast<unsigned>(shown) << (2 * index));
     if (index < 2) {
       types = static_cast<std::uint8_t>(types | (index == 0 ? 0xF0 : 0x0F));
       rtc_.set_cmos(kCmosDiskTypeC + index, kUserDefinedDisk);
       const unsigned at = index == 0 ? kCmosGeometryC : kCmosGeometryD;
       word(at, chs.cylinders);
-      rtc_.set_cmos(at + 2, static_cast<std::uint8_t>(chs.heads));
+      rtc_.set_cmos(at + 2, chs.heads);
       word(at + 3, 0xFFFF);  // no write precompensation
       rtc_.set_cmos(at + 5, static_cast<std::uint8_t>(0xC0 | (chs.heads > 8 ? 8 : 0)));
       word(at + 6, chs.cylinders);  // landing zone
-      rtc_.set_cmos(at + 8, static_cast<std::uint8_t>(chs.sectors));
+      rtc_.set_cmos(at + 8, chs.sectors);
     }
   }
   rtc_.set_cmos(kCmosDiskTypes, types);
   rtc_.set_cmos(kCmosTranslation, translation);
 
+  const auto& boot = description_.boot;
+  set_cmos_boot_order(boot.once.empty() ? boot.order : boot.once);
+}
+
+void BoardPc::set_cmos_boot_order(const std::vector<std::string>& kinds) {
   std::array<std::uint8_t, 3> order{};
-  for (std::size_t i = 0; i < std::min(order.size(), description_.boot.order.size()); ++i) {
-    const auto& kind = description_.boot.order[i];
+  for (std::size_t i = 0; i < std::min(order.size(), kinds.size()); ++i) {
+    const auto& kind = kinds[i];
     order[i] = kind == "floppy" ? 1 : kind == "disk" ? 2 : kind == "cdrom" ? 3 : 4;
   }
+  const unsigned unchecked = description_.boot.floppy_check ? 0 : 1;
   rtc_.set_cmos(kCmosBootOrder, static_cast<std::uint8_t>(order[1] << 4 | order[0]));
-  rtc_.set_cmos(kCmosBootThird,
-                static_cast<std::uint8_t>(order[2] << 4 | 1));  // bit 0: no floppy signature check
+  rtc_.set_cmos(kCmosBootThird, static_cast<std::uint8_t>(order[2] << 4 | unchecked));
 }
 
 Result<void> BoardPc::fill_fw_cfg() {
@@ -365,6 +425,10 @@ Result<void> BoardPc::fill_fw_cfg() {
 void BoardPc::reset() {
   for (Device* device : devices_) {
     device->reset();
+  }
+  if (!description_.boot.once.empty()) {
+    set_cmos_boot_order(description_.boot.order);
+    fw_cfg_.set_file("bootorder", encode_boot_order(boot_devices(description_, description_.boot.order)));
   }
 }
 

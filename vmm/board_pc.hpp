@@ -23,6 +23,7 @@
 #include "devices/legacy/port61.hpp"
 #include "devices/legacy/port92.hpp"
 #include "devices/legacy/rtc_mc146818.hpp"
+#include "devices/legacy/test_device.hpp"
 #include "devices/legacy/uart_16550a.hpp"
 #include "devices/pci/pci_bus.hpp"
 #include "devices/video/std_vga.hpp"
@@ -60,6 +61,7 @@ struct BoardSetup {
 class BoardPc {
  public:
   [[nodiscard]] static Result<std::unique_ptr<BoardPc>> create(const BoardSetup& setup);
+  ~BoardPc();
   BoardPc(const BoardPc&) = delete;
   BoardPc& operator=(const BoardPc&) = delete;
 
@@ -89,10 +91,12 @@ class BoardPc {
   static constexpr std::uint16_t kRtcIndexPort = 0x70;
 
  private:
+  class TestLines;
   explicit BoardPc(const BoardSetup& setup);
   [[nodiscard]] Result<void> wire(const BoardSetup& setup);
   [[nodiscard]] Result<void> map_ports(const BoardSetup& setup);
   void set_cmos(const BoardSetup& setup);
+  void set_cmos_boot_order(const std::vector<std::string>& kinds);
   [[nodiscard]] Result<void> fill_fw_cfg();
 
   const Description& description_;
@@ -117,6 +121,8 @@ class BoardPc {
   std::vector<std::unique_ptr<Uart16550a>> serial_;
   std::unique_ptr<DebugConsole> debug_console_;
   std::unique_ptr<DebugExit> debug_exit_;
+  std::unique_ptr<TestLines> test_lines_;
+  std::unique_ptr<TestDevice> test_device_;
   std::vector<Device*> devices_;
   bool kernel_interrupt_controllers_;
 };

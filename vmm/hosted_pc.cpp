@@ -10,6 +10,7 @@
 
 #include "base/log.hpp"
 #include "block/open.hpp"
+#include "devices/ide/disk_geometry.hpp"
 #include "firmware/bios.hpp"
 #include "firmware/direct_boot.hpp"
 #include "vmm/output_path.hpp"
@@ -41,6 +42,36 @@ Result<std::string> read_password(const std::string& file) {
     return fail(ErrorCode::kInvalid, fmt::format("{}: holds no password in its first line", file));
   }
   return password;
+}
+
+/// The geometry that is given, or else the one the disk's partition table shows.
+void choose_geometry(Ring& ring, BlockDevice& image, const DriveDescription& drive, IdeDriveConfig& config) {
+  if (drive.geometry) {
+    config.geometry = IdeGeometry{static_cast<std::uint16_t>(drive.geometry->cylinders),
+                                  static_cast<std::uint8_t>(drive.geometry->heads),
+                                  static_cast<std::uint8_t>(drive.geometry->sectors)};
+    switch (drive.translation) {
+      case Translation::kAuto: config.translation = usual_translation(*config.geometry); break;
+      case Translation::kNone: config.translation = BiosTranslation::kNone; break;
+      case Translation::kLba: config.translation = BiosTranslation::kLba; break;
+      case Translation::kLarge: config.translation = BiosTranslation::kLarge; break;
+      case Translation::kRechs: config.translation = BiosTranslation::kRechs; break;
+    }
+    return;
+  }
+  constexpr std::uint64_t kSector = 512;
+  std::span<const std::uint8_t> first;
+  const auto length = std::max<std::uint64_t>(kSector, image.request_alignment());
+  const auto memory = HostMemory::create(length);
+  if (memory && length <= image.size()) {
+    const std::array<iovec, 1> to = {iovec{memory->bytes().data(), length}};
+    if (sync_wait(ring, image.readv(0, to))) {
+      first = memory->bytes().first(kSector);
+    }
+  }
+  const auto guess = guess_geometry(image.size() / kSector, first);
+  config.geometry = guess.chs;
+  config.translation = guess.translation;
 }
 
 class GuestRamWriter final : public RamWriter {
@@ -174,12 +205,8 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
   config.serial = drive.serial.empty() && config.kind == IdeKind::kDisk
                       ? fmt::format("WH{:05}", drive.bus * 2 + drive.unit + 1)
                       : drive.serial;
+  config.firmware = drive.version;
   config.read_only = drive.read_only;
-  if (drive.geometry) {
-    config.geometry = IdeGeometry{static_cast<std::uint16_t>(drive.geometry->cylinders),
-                                  static_cast<std::uint8_t>(drive.geometry->heads),
-                                  static_cast<std::uint8_t>(drive.geometry->sectors)};
-  }
   if (!drive.file.empty()) {
     OpenOptions options;
     options.path = drive.file;
@@ -202,6 +229,9 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
     if ((*image)->size() < sector) {
       return fail(ErrorCode::kInvalid,
                   fmt::format("{}: holds {} bytes, less than one sector", drive.file, (*image)->size()));
+    }
+    if (config.kind == IdeKind::kDisk) {
+      choose_geometry(*ring_, **image, drive, config);
     }
     drives_.push_back(std::make_unique<PauseWhenFull>(std::move(*image), space_));
     config.block = drives_.back().get();

@@ -103,7 +103,8 @@ Machine::Machine(Description description)
                },
            .disk_full = [this](const Error& error) { pause_for_space(error); }}) {}
 
-std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description description) {
+std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description description,
+                                                                 const std::vector<qmp::Address>& monitors) {
   std::unique_ptr<Machine> machine(new Machine(std::move(description)));
   // KVM takes tens of milliseconds to make a VM; meanwhile this thread opens the disks.
   Result<void> kvm;
@@ -148,6 +149,17 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
   if (auto started = pc.start(); !started) {
     return std::unexpected(Outcome{kExitUsage, started.error().message});
   }
+  lock.lock();
+  machine->monitor_ = std::make_unique<qmp::Server>(pc.loop());
+  auto addresses = monitors;
+  if (const auto& socket = pc.description().monitor_socket; !socket.empty()) {
+    addresses.push_back({.path = socket, .listen = true});
+  }
+  for (const auto& address : addresses) {
+    if (auto listening = machine->monitor_->open(address); !listening) {
+      return std::unexpected(Outcome{kExitUsage, listening.error().within("monitor").message});
+    }
+  }
   return machine;
 }
 
@@ -191,6 +203,10 @@ Result<void> Machine::create_kvm() {
 
 Machine::~Machine() {
   pc_.stop_vnc();
+  {
+    const std::scoped_lock lock(pc_.lock());
+    monitor_.reset();
+  }
   quitting_ = true;
   unpark_all();
   for (unsigned i = 0; i < threads_.size(); ++i) {
@@ -258,6 +274,7 @@ Nanoseconds Machine::patience(Nanoseconds time_limit) {
 }
 
 void Machine::serve_requests() {
+  monitor_->serve(*this);
   bool reset = false;
   bool retry = false;
   {
@@ -280,6 +297,7 @@ void Machine::reset_machine() {
     vcpus_[0]->drain_coalesced(*exits_);
     pc_.drain();
     pc_.board().reset();
+    monitor_->event("RESET", {{"guest", true}, {"reason", "guest-reset"}});
     vm_->reset_interrupt_controllers();
     for (auto& vcpu : vcpus_) {
       vcpu->reset();
@@ -291,7 +309,7 @@ void Machine::reset_machine() {
     if (!entered) {
       finish({kExitHost, entered.error().message});
     }
-    if (outcome_ || paused_for_space_) {
+    if (outcome_ || paused_for_space_ || paused_) {
       return;
     }
   }
@@ -312,6 +330,9 @@ void Machine::retry_space() {
     }
     paused_for_space_ = false;
     log(LogLevel::kError, "there is room again; the guest goes on");
+    if (paused_) {
+      return;
+    }
     clock_.start();
   }
   unpark_all();
@@ -321,12 +342,78 @@ void Machine::shut_down() {
   park_all();
   pc_.stop_vnc();
   std::scoped_lock lock(pc_.lock());
+  tell_shutdown();
   vcpus_[0]->drain_coalesced(*exits_);
   clock_.stop();
   pc_.space().give_up();
   pc_.drain();
   pc_.close_drives();
   pc_.flush_streams();
+}
+
+void Machine::tell_shutdown() {
+  const int status = outcome_->status;
+  const std::string_view reason = quit_by_monitor_              ? "host-qmp-quit"
+                                  : status >= kExitSignalled    ? "host-signal"
+                                  : status == kExitTimeout      ? "host-error"
+                                  : status == kExitGuestCrashed ? "guest-panic"
+                                                                : "guest-shutdown";
+  monitor_->event("SHUTDOWN", {{"guest", reason.starts_with("guest")}, {"reason", reason}});
+  monitor_->flush();
+}
+
+// --- What the monitor asks for: the main thread, without the machine lock ---
+
+RunState Machine::run_state() {
+  const std::scoped_lock lock(pc_.lock());
+  return paused_ ? RunState::kPaused : paused_for_space_ ? RunState::kIoError : RunState::kRunning;
+}
+
+void Machine::stop() {
+  {
+    const std::scoped_lock lock(pc_.lock());
+    if (paused_ || outcome_) {
+      return;
+    }
+    paused_ = true;
+  }
+  park_all();
+  const std::scoped_lock lock(pc_.lock());
+  clock_.stop();
+  monitor_->event("STOP");
+}
+
+void Machine::cont() {
+  {
+    const std::scoped_lock lock(pc_.lock());
+    if (!paused_ || outcome_) {
+      return;
+    }
+    paused_ = false;
+    monitor_->event("RESUME");
+    if (paused_for_space_ || reset_asked_) {
+      return;  // what waits for these lets the vCPUs go on
+    }
+    clock_.start();
+  }
+  unpark_all();
+}
+
+void Machine::reset() {
+  const std::scoped_lock lock(pc_.lock());
+  ask_reset();
+}
+
+void Machine::power_button() {
+  const std::scoped_lock lock(pc_.lock());
+  pc_.board().power().power_button();
+  monitor_->event("POWERDOWN");
+}
+
+void Machine::quit() {
+  const std::scoped_lock lock(pc_.lock());
+  quit_by_monitor_ = !outcome_;
+  finish({kExitPoweredOff, "ended by the monitor"});
 }
 
 // --- Requests, under the machine lock ---
@@ -373,6 +460,7 @@ void Machine::on_signal() {
     finish({status, "stopped by a signal: nothing in the guest listens to the power button"});
   } else {
     pc_.board().power().power_button();
+    monitor_->event("POWERDOWN");
     grace_ends_ = host_now() + kGraceTime;
   }
 }

@@ -17,6 +17,8 @@
 #include "vmm/hosted_pc.hpp"
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/kvm/vm.hpp"
+#include "vmm/monitor/machine_control.hpp"
+#include "vmm/monitor/qmp_server.hpp"
 
 namespace whistler {
 
@@ -30,12 +32,14 @@ struct Outcome {
 /// Locks: pc_.lock() guards every device, the ring, the timers and the requests below; vCPU threads take it
 /// for each exit, the main thread around callbacks, VNC threads for moments. park_lock_ guards only the
 /// parking of vCPU threads and is taken last.
-class Machine {
+class Machine final : private MachineControl {
  public:
   /// Opens and checks everything the description names and builds the machine; nothing runs yet. What is
-  /// wrong with the description goes before what is wrong with the host.
-  [[nodiscard]] static std::expected<std::unique_ptr<Machine>, Outcome> create(Description description);
-  ~Machine();
+  /// wrong with the description goes before what is wrong with the host. `monitors` are opened besides the
+  /// description's own.
+  [[nodiscard]] static std::expected<std::unique_ptr<Machine>, Outcome> create(
+      Description description, const std::vector<qmp::Address>& monitors = {});
+  ~Machine() override;
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
@@ -44,11 +48,19 @@ class Machine {
   /// stop the machine after a grace time, or at a second one.
   [[nodiscard]] Outcome run(unsigned timeout);
 
-  [[nodiscard]] HostedPc& pc() { return pc_; }
+  [[nodiscard]] HostedPc& pc() override { return pc_; }
 
  private:
   explicit Machine(Description description);
   [[nodiscard]] Result<void> create_kvm();
+
+  // MachineControl, for the monitor.
+  [[nodiscard]] RunState run_state() override;
+  void stop() override;
+  void cont() override;
+  void reset() override;
+  void power_button() override;
+  void quit() override;
 
   // vCPU threads.
   void vcpu_main(unsigned index);
@@ -71,6 +83,8 @@ class Machine {
   void reset_machine();
   void retry_space();
   void shut_down();
+  /// Tells the monitor's clients. Under the machine lock.
+  void tell_shutdown();
 
   class Exits;
   class LockedExits;
@@ -87,6 +101,8 @@ class Machine {
   bool reset_asked_ = false;
   std::optional<Outcome> outcome_;
   bool paused_for_space_ = false;
+  bool paused_ = false;           // by the monitor
+  bool quit_by_monitor_ = false;
   std::optional<Nanoseconds> grace_ends_;  // host time; set by SIGTERM or SIGINT
 
   std::mutex park_lock_;
@@ -95,6 +111,7 @@ class Machine {
   std::atomic<bool> quitting_ = false;
   unsigned parked_ = 0;
   std::vector<std::thread> threads_;
+  std::unique_ptr<qmp::Server> monitor_;
 };
 
 }  // namespace whistler

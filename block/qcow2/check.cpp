@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "block/qcow2/bitmap_directory.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/qcow2/snapshot_table.hpp"
 
@@ -109,6 +110,10 @@ Task<Result<CheckReport>> Checker::run() {
   if (done) {
     done = co_await image_.flush();  // the check reads what is on disk
   }
+  const bool was_lazy = image_.lazy_;
+  if (done && image_.counts_deferred_) {
+    done = co_await image_.settle_counts();
+  }
   if (done) {
     done = co_await count_tables();
   }
@@ -144,6 +149,7 @@ Task<Result<CheckReport>> Checker::run() {
       co_return std::unexpected(done.error());
     }
   }
+  image_.lazy_ = was_lazy;
   co_return std::move(report_);
 }
 
@@ -152,6 +158,9 @@ Task<Result<void>> Checker::count_tables() {
   count(0, geometry_.cluster_size(), "header");
   count(header.refcount_table_offset, std::uint64_t{header.refcount_table_clusters} << geometry_.cluster_bits,
         "refcount table");
+  if (const auto place = header.crypto_header()) {
+    count(place->offset, place->bytes, "encryption header");
+  }
   for (const auto block : image_.refcounts_->table()) {
     if (block != 0) {
       count(block, geometry_.cluster_size(), "refcount block");
@@ -199,55 +208,44 @@ Task<Result<void>> Checker::count_snapshots() {
   co_return Result<void>{};
 }
 
-/// The bitmaps extension: number of bitmaps, reserved, directory size, directory offset. A directory entry:
-/// table offset (8), table entries (4), flags (4), type, granularity (1 each), name size (2), extra data size
-/// (4); table entries name a cluster each.
 Task<Result<void>> Checker::count_bitmaps() {
-  const auto* extension = image_.header_.find_extension(kBitmapsExtension);
-  if (extension == nullptr || extension->data.size() < 24 ||
-      (image_.header_.autoclear & kBitmapsValid) == 0) {
+  const auto extension = bitmap_extension(image_.header_);
+  if (!extension) {
     co_return Result<void>{};
   }
-  const auto number = load_be<std::uint32_t>(&extension->data[0]);
-  const auto directory_bytes = load_be<std::uint64_t>(&extension->data[8]);
-  const auto directory_offset = load_be<std::uint64_t>(&extension->data[16]);
-  constexpr std::uint64_t kMaxDirectory = 64 * 1024 * 1024;
-  constexpr std::size_t kEntry = 24;
-  if (directory_bytes > kMaxDirectory || directory_offset > image_.file_->size() ||
-      geometry_.in_cluster(directory_offset) != 0) {
-    note(report_.corruptions, "ERROR bitmap directory ({} bytes at offset {:#x}) is not inside the file",
-         directory_bytes, directory_offset);
+  const auto file_size = image_.file_->size();
+  if (auto ok = check_bitmap_extension(*extension, geometry_, file_size, image_.name()); !ok) {
+    note(report_.corruptions, "ERROR {}", ok.error().message);
     co_return Result<void>{};
   }
-  count(directory_offset, directory_bytes, "bitmap directory");
-  auto directory = co_await read(directory_offset, directory_bytes);
+  count(extension->directory_offset, extension->directory_bytes, "bitmap directory");
+  auto directory = co_await read(extension->directory_offset, extension->directory_bytes);
   if (!directory) {
     co_return std::unexpected(directory.error());
   }
-  std::size_t at = 0;
-  for (std::uint32_t i = 0; i < number && directory->size() - at >= kEntry; ++i) {
-    const auto* entry = &(*directory)[at];
-    const auto table_offset = load_be<std::uint64_t>(entry);
-    const auto table_entries = load_be<std::uint32_t>(entry + 8);
-    const std::uint64_t table_bytes = std::uint64_t{table_entries} * 8;
-    const auto length = kEntry + load_be<std::uint16_t>(entry + 18) + load_be<std::uint32_t>(entry + 20);
-    if (table_bytes > kMaxDirectory || table_offset > image_.file_->size()) {
-      note(report_.corruptions, "ERROR bitmap {}: its table at offset {:#x} is not inside the file", i,
-           table_offset);
-      co_return Result<void>{};
+  const auto bitmaps = parse_bitmap_directory(*directory, extension->count, geometry_, image_.name());
+  if (!bitmaps) {
+    note(report_.corruptions, "ERROR {}", bitmaps.error().message);
+    co_return Result<void>{};
+  }
+  for (const auto& bitmap : *bitmaps) {
+    const std::uint64_t table_bytes = std::uint64_t{bitmap.table_entries} * 8;
+    if (bitmap.table_offset > file_size || table_bytes > file_size - bitmap.table_offset) {
+      note(report_.corruptions, "ERROR bitmap '{}': its table at offset {:#x} is not inside the file",
+           bitmap.name, bitmap.table_offset);
+      continue;
     }
-    count(table_offset, table_bytes, "bitmap table");
-    auto table = co_await read(table_offset, table_bytes);
+    count(bitmap.table_offset, table_bytes, "bitmap table");
+    auto table = co_await read(bitmap.table_offset, table_bytes);
     if (!table) {
       co_return std::unexpected(table.error());
     }
-    for (std::size_t k = 0; k < table_entries; ++k) {
-      const auto cluster = load_be<std::uint64_t>(&(*table)[k * 8]) & kOffsetMask;
+    for (std::size_t i = 0; i < bitmap.table_entries; ++i) {
+      const auto cluster = load_be<std::uint64_t>(&(*table)[i * 8]) & kOffsetMask;
       if (cluster != 0) {
         count(cluster, geometry_.cluster_size(), "bitmap data");
       }
     }
-    at = std::min(static_cast<std::size_t>(align_up(at + length, 8)), directory->size());
   }
   co_return Result<void>{};
 }

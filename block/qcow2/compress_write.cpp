@@ -17,6 +17,9 @@ Task<Result<void>> Image::write_compressed(std::uint64_t offset, IoVec from) {
         fmt::format("{}: {} bytes at offset {} are not one whole cluster, so they cannot be compressed",
                     name(), bytes, offset));
   }
+  if (encrypted()) {
+    co_return fail(ErrorCode::kUnsupported, "Compression and encryption not supported at the same time");
+  }
   std::vector<std::uint8_t> cluster(static_cast<std::size_t>(geometry_.cluster_size()));
   copy_from_iovec(std::span(cluster).first(static_cast<std::size_t>(bytes)), from, 0);
   const auto packed = compress_cluster(header_.compression, cluster);
@@ -34,10 +37,14 @@ Task<Result<void>> Image::write_packed(std::uint64_t offset, std::span<const std
     co_return ok;
   }
   if (packed.empty() || packed.size() >= geometry_.cluster_size() || geometry_.in_cluster(offset) != 0 ||
-      geometry_.external_data) {
+      geometry_.external_data || encrypted()) {
     co_return fail(ErrorCode::kInvalid,
                    fmt::format("{}: {} bytes do not make a compressed cluster at offset {}", name(),
                                packed.size(), offset));
+  }
+  auto noted = co_await note_change(offset, geometry_.cluster_size());
+  if (!noted) {
+    co_return noted;
   }
   auto hold = lock_clusters(offset, 1, RangeLock::Mode::kExclusive);
   co_await hold;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 
 namespace whistler::qcow2 {
@@ -34,6 +35,10 @@ Result<Header> make_header(const CreateOptions& options) {
   }
   if (options.data_file && options.backing_file && options.data_file_raw) {
     return invalid("a raw external data file and a backing file exclude each other");
+  }
+  if (options.preallocation != Preallocation::kOff && options.backing_file && !options.extended_l2) {
+    return invalid(
+        "Backing file and preallocation can only be used at the same time if extended_l2 is enabled");
   }
   if (options.data_file_raw && !options.data_file) {
     return invalid("a raw external data file needs the name of that file");
@@ -90,7 +95,32 @@ Task<Result<void>> create(BlockDevice& file, CreateOptions options) {
   }
   auto header = make_header(options);
   const auto geometry = header->geometry();
-  const auto layout = plan_layout(geometry, header->size);
+  std::optional<crypto::Luks::New> luks;
+  if (options.encryption) {
+    header->crypt_method = options.encryption->method;
+  }
+  if (header->crypt_method == CryptMethod::kLuks) {
+    auto made = crypto::Luks::make(options.encryption->luks, options.encryption->password);
+    if (!made) {
+      co_return std::unexpected(made.error());
+    }
+    luks = std::move(*made);
+  }
+  const auto layout = plan_layout(geometry, header->size, luks ? luks->header.payload_offset : 0);
+  const auto crypto_offset = layout.crypto_first() << geometry.cluster_bits;
+  if (luks) {
+    header->set_crypto_header({.offset = crypto_offset, .bytes = luks->header.payload_offset});
+    // Other programs write the names of features last.
+    std::vector<Extension> ordered;
+    for (const bool names : {false, true}) {
+      for (const auto& extension : header->extensions) {
+        if ((extension.type == kFeatureNamesExtension) == names) {
+          ordered.push_back(extension);
+        }
+      }
+    }
+    header->extensions = std::move(ordered);
+  }
   header->refcount_table_offset = geometry.cluster_size();
   header->refcount_table_clusters = static_cast<std::uint32_t>(layout.table_clusters);
   header->l1_size = static_cast<std::uint32_t>(layout.l1_entries);
@@ -123,6 +153,13 @@ Task<Result<void>> create(BlockDevice& file, CreateOptions options) {
   std::vector<std::uint8_t> l1(static_cast<std::size_t>(layout.l1_entries * 8));
   if (done && !l1.empty()) {
     done = co_await write(file, header->l1_table_offset, l1);
+  }
+  if (done && luks) {
+    done = co_await write(file, crypto_offset, luks->bytes);
+    if (done) {
+      const auto rest = (layout.crypto_clusters << geometry.cluster_bits) - luks->bytes.size();
+      done = co_await file.write_zeroes(crypto_offset + luks->bytes.size(), rest);
+    }
   }
   if (done) {
     done = co_await write(file, 0, *first);

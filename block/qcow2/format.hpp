@@ -43,6 +43,15 @@ inline constexpr std::uint64_t kRawExternalData = 1 << 1;
 
 enum class Compression : std::uint8_t { kZlib = 0, kZstd = 1 };
 
+/// How guest data is encrypted (the header's crypt_method).
+enum class CryptMethod : std::uint8_t {
+  kNone = 0,
+  kAes = 1,   ///< QEMU's old scheme: AES-128-CBC, by guest sector, the key the password itself
+  kLuks = 2,  ///< as a LUKS header in the image says, by host sector
+};
+/// The most clusters' worth of bytes a LUKS header may take.
+inline constexpr std::uint64_t kMaxCryptoHeaderBytes = 16 * 1024 * 1024;
+
 enum ExtensionType : std::uint32_t {
   kEndOfExtensions = 0,
   kBackingFormatExtension = 0xe2792aca,

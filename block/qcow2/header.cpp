@@ -28,6 +28,7 @@ constexpr std::array<Feature, 8> kFeatures = {{
     {2, 1, "raw external data"},
 }};
 constexpr std::size_t kFeatureBytes = 48;
+constexpr std::size_t kCryptoExtensionBytes = 16;
 
 /// The names of the incompatible features this engine does not know, as the image itself names them.
 std::string name_unknown_features(std::uint64_t unknown, const Header& header) {
@@ -53,6 +54,39 @@ std::string name_unknown_features(std::uint64_t unknown, const Header& header) {
   return names;
 }
 
+/// The same as QEMU lists them: those the image names, then the others as a mask.
+std::string qemu_names_of_features(std::uint64_t unknown, const Header& header) {
+  std::string names;
+  const Extension* table = header.find_extension(kFeatureNamesExtension);
+  for (std::size_t at = 0; table != nullptr && at + kFeatureBytes <= table->data.size();
+       at += kFeatureBytes) {
+    const std::uint8_t* entry = table->data.data() + at;
+    if (entry[0] == 0 && entry[1] < 64 && (unknown >> entry[1] & 1) != 0) {
+      const auto* text = reinterpret_cast<const char*>(entry + 2);
+      names += (names.empty() ? "" : ", ") + std::string(text, ::strnlen(text, kFeatureBytes - 2));
+      unknown &= ~(std::uint64_t{1} << entry[1]);
+    }
+  }
+  std::replace_if(names.begin(), names.end(), [](char c) { return c < ' ' || c == 0x7f; }, '?');
+  if (unknown != 0) {
+    names += fmt::format("{}Unknown incompatible feature: {:x}", names.empty() ? "" : ", ", unknown);
+  }
+  return names;
+}
+
+/// What QEMU calls a table.
+std::string qemu_name(std::string_view what) {
+  return what == "L1 table"         ? "Active L1 table"
+         : what == "refcount table" ? "Reference count table"
+                                    : "Snapshot table";
+}
+
+/// The error with what QEMU's tools say.
+std::unexpected<Error> told(std::unexpected<Error> error, std::string brief) {
+  error.error().brief = std::move(brief);
+  return error;
+}
+
 class Checker {
  public:
   Checker(std::uint64_t file_size, const std::string& name) : file_size_(file_size), name_(name) {}
@@ -67,14 +101,18 @@ class Checker {
   [[nodiscard]] Result<void> table(std::string_view what, std::uint64_t offset, std::uint64_t bytes,
                                    const Geometry& geometry) const {
     if (geometry.in_cluster(offset) != 0) {
-      return corrupt("the {} at offset {:#x} is not at a cluster boundary", what, offset);
+      return told(corrupt("the {} at offset {:#x} is not at a cluster boundary", what, offset),
+                  qemu_name(what) + " offset invalid");
     }
     if (offset == 0) {
-      return corrupt("the {} is at offset 0, where the header is", what);
+      return told(corrupt("the {} is at offset 0, where the header is", what),
+                  qemu_name(what) + " offset invalid");
     }
     if (offset > file_size_ || bytes > file_size_ - offset) {
-      return corrupt("the {} ({} bytes at offset {:#x}) reaches beyond the end of the file ({} bytes)", what,
-                     bytes, offset, file_size_);
+      return told(corrupt("the {} ({} bytes at offset {:#x}) reaches beyond the end of the file ({} bytes)",
+                          what, bytes, offset, file_size_),
+                  offset > kMaxHostOffset ? qemu_name(what) + " offset invalid"
+                                          : "Could not read " + qemu_name(what));
     }
     return {};
   }
@@ -95,9 +133,10 @@ Result<void> parse_extensions(std::span<const std::uint8_t> area, std::size_t st
     }
     at += 8;
     if (length > area.size() - at) {
-      return check.corrupt(
-          "the extension {:#010x} at offset {:#x} has {} bytes, more than the header area holds", type,
-          at - 8, length);
+      return told(check.corrupt(
+                      "the extension {:#010x} at offset {:#x} has {} bytes, more than the header area holds",
+                      type, at - 8, length),
+                  "Header extension too large");
     }
     const auto data = area.subspan(at, length);
     header.extensions.push_back({type, {data.begin(), data.end()}});
@@ -110,12 +149,14 @@ Result<void> check_tables(const Header& header, const Checker& check) {
   const auto geometry = header.geometry();
   const std::uint64_t l1_bytes = std::uint64_t{header.l1_size} * 8;
   if (l1_bytes > kMaxL1Bytes) {
-    return check.corrupt("the L1 table has {} entries, more than the allowed {}", header.l1_size,
-                         kMaxL1Bytes / 8);
+    return told(check.corrupt("the L1 table has {} entries, more than the allowed {}", header.l1_size,
+                              kMaxL1Bytes / 8),
+                "Active L1 table too large");
   }
   if (geometry.l1_entries_for(header.size) > header.l1_size) {
-    return check.corrupt("the L1 table has {} entries, too few for a disk of {} bytes", header.l1_size,
-                         header.size);
+    return told(check.corrupt("the L1 table has {} entries, too few for a disk of {} bytes", header.l1_size,
+                              header.size),
+                "L1 table is too small");
   }
   if (header.l1_size != 0) {
     if (auto ok = check.table("L1 table", header.l1_table_offset, l1_bytes, geometry); !ok) {
@@ -123,18 +164,22 @@ Result<void> check_tables(const Header& header, const Checker& check) {
     }
   }
   if (header.refcount_table_clusters == 0) {
-    return check.corrupt("there is no refcount table");
+    return told(check.corrupt("there is no refcount table"),
+                "Image does not contain a reference count table");
   }
   const std::uint64_t table_bytes = std::uint64_t{header.refcount_table_clusters} << header.cluster_bits;
   if (table_bytes > kMaxRefcountTableBytes) {
-    return check.corrupt("the refcount table has {} bytes, more than the allowed {}", table_bytes,
-                         kMaxRefcountTableBytes);
+    return told(check.corrupt("the refcount table has {} bytes, more than the allowed {}", table_bytes,
+                              kMaxRefcountTableBytes),
+                "Reference count table too large");
   }
   if (auto ok = check.table("refcount table", header.refcount_table_offset, table_bytes, geometry); !ok) {
     return ok;
   }
   if (header.nb_snapshots > kMaxSnapshots) {
-    return check.corrupt("{} snapshots are more than the allowed {}", header.nb_snapshots, kMaxSnapshots);
+    return told(
+        check.corrupt("{} snapshots are more than the allowed {}", header.nb_snapshots, kMaxSnapshots),
+        "Snapshot table too large");
   }
   if (header.nb_snapshots != 0) {
     return check.table("snapshot table", header.snapshots_offset,
@@ -145,13 +190,15 @@ Result<void> check_tables(const Header& header, const Checker& check) {
 
 Result<void> check_features(const Header& header, const std::string& name, const Checker& check) {
   if (const auto unknown = header.incompatible & ~kKnownIncompatible; unknown != 0) {
-    return fail(ErrorCode::kUnsupported,
-                fmt::format("{}: the image needs qcow2 features this program does not have: {}", name,
-                            name_unknown_features(unknown, header)));
+    return told(fail(ErrorCode::kUnsupported,
+                     fmt::format("{}: the image needs qcow2 features this program does not have: {}", name,
+                                 name_unknown_features(unknown, header))),
+                "Unsupported qcow2 feature(s): " + qemu_names_of_features(unknown, header));
   }
   if (header.refcount_order > kMaxRefcountOrder) {
-    return check.corrupt("the refcount order {} is more than the allowed {}", header.refcount_order,
-                         kMaxRefcountOrder);
+    return told(check.corrupt("the refcount order {} is more than the allowed {}", header.refcount_order,
+                              kMaxRefcountOrder),
+                "Reference count entry width too large; may not exceed 64 bits");
   }
   if ((header.incompatible & kExtendedL2) != 0 && header.cluster_bits < kMinExtendedL2ClusterBits) {
     return check.corrupt("extended L2 entries need clusters of at least 16384 bytes, not {}",
@@ -166,13 +213,36 @@ Result<void> check_features(const Header& header, const std::string& name, const
     return check.corrupt("the compression type {} and its feature bit contradict each other",
                          static_cast<unsigned>(header.compression));
   }
-  if (header.crypt_method > 2) {
-    return check.corrupt("the encryption method {} is unknown", header.crypt_method);
+  return {};
+}
+
+/// The field and the extension agree, and what the extension names is inside the file.
+Result<void> check_encryption(const Header& header, std::uint64_t file_size, const Checker& check) {
+  const auto* extension = header.find_extension(kCryptoExtension);
+  if (static_cast<unsigned>(header.crypt_method) > static_cast<unsigned>(CryptMethod::kLuks)) {
+    return check.corrupt("Unsupported encryption method {}", static_cast<unsigned>(header.crypt_method));
   }
-  if (header.crypt_method != 0) {
-    return fail(ErrorCode::kUnsupported,
-                fmt::format("{}: the image is encrypted ({}), which this program cannot read", name,
-                            header.crypt_method == 1 ? "AES" : "LUKS"));
+  if (header.crypt_method != CryptMethod::kLuks) {
+    return extension == nullptr
+               ? Result<void>{}
+               : check.corrupt("CRYPTO header extension only expected with LUKS encryption method");
+  }
+  if (extension == nullptr) {
+    return check.corrupt("Missing CRYPTO header for crypt method 2");
+  }
+  const auto place = header.crypto_header();
+  if (!place) {
+    return check.corrupt("CRYPTO header extension size {}, but expected size {}", extension->data.size(),
+                         kCryptoExtensionBytes);
+  }
+  if (header.geometry().in_cluster(place->offset) != 0) {
+    return check.corrupt("Encryption header offset '{}' is not a multiple of cluster size '{}'",
+                         place->offset, header.geometry().cluster_size());
+  }
+  if (place->bytes > kMaxCryptoHeaderBytes || place->offset == 0 || place->offset > file_size ||
+      place->bytes > file_size - place->offset) {
+    return check.corrupt("the encryption header ({} bytes at offset {:#x}) is not inside the file ({} bytes)",
+                         place->bytes, place->offset, file_size);
   }
   return {};
 }
@@ -194,10 +264,35 @@ std::optional<std::string> Header::extension_text(std::uint32_t type) const {
 }
 
 void Header::set_extension_text(std::uint32_t type, const std::string& text) {
-  std::erase_if(extensions, [=](const Extension& e) { return e.type == type; });
-  if (!text.empty()) {
-    extensions.push_back({type, {text.begin(), text.end()}});
+  set_extension(type, {text.begin(), text.end()});
+}
+
+void Header::set_extension(std::uint32_t type, std::vector<std::uint8_t> data) {
+  const auto found =
+      std::find_if(extensions.begin(), extensions.end(), [=](const Extension& e) { return e.type == type; });
+  if (data.empty()) {
+    std::erase_if(extensions, [=](const Extension& e) { return e.type == type; });
+  } else if (found != extensions.end()) {
+    found->data = std::move(data);
+  } else {
+    extensions.push_back({type, std::move(data)});
   }
+}
+
+std::optional<CryptoHeader> Header::crypto_header() const {
+  const auto* found = crypt_method == CryptMethod::kLuks ? find_extension(kCryptoExtension) : nullptr;
+  if (found == nullptr || found->data.size() != kCryptoExtensionBytes) {
+    return std::nullopt;
+  }
+  return CryptoHeader{load_be<std::uint64_t>(&found->data[0]), load_be<std::uint64_t>(&found->data[8])};
+}
+
+void Header::set_crypto_header(CryptoHeader place) {
+  std::erase_if(extensions, [](const Extension& e) { return e.type == kCryptoExtension; });
+  Extension extension{kCryptoExtension, std::vector<std::uint8_t>(kCryptoExtensionBytes)};
+  store_be<std::uint64_t>(&extension.data[0], place.offset);
+  store_be<std::uint64_t>(&extension.data[8], place.bytes);
+  extensions.push_back(std::move(extension));
 }
 
 Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t file_size,
@@ -208,12 +303,14 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
     std::memcpy(&disk, bytes.data(), std::min(bytes.size(), sizeof disk));
   }
   if (bytes.size() < 8 || disk.magic != kMagic) {
-    return fail(ErrorCode::kInvalid,
-                fmt::format("{}: is not a qcow2 image (it does not begin with 'QFI\\xfb')", name));
+    return told(fail(ErrorCode::kInvalid,
+                     fmt::format("{}: is not a qcow2 image (it does not begin with 'QFI\\xfb')", name)),
+                "Image is not in qcow2 format");
   }
   if (disk.version != 2 && disk.version != 3) {
-    return fail(ErrorCode::kUnsupported,
-                fmt::format("{}: qcow2 version {} is neither 2 nor 3", name, std::uint32_t{disk.version}));
+    return told(fail(ErrorCode::kUnsupported, fmt::format("{}: qcow2 version {} is neither 2 nor 3", name,
+                                                          std::uint32_t{disk.version})),
+                fmt::format("Unsupported qcow2 version {}", std::uint32_t{disk.version}));
   }
   Header header;
   header.version = disk.version;
@@ -222,8 +319,9 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
   }
   header.cluster_bits = disk.cluster_bits;
   if (header.cluster_bits < kMinClusterBits || header.cluster_bits > kMaxClusterBits) {
-    return check.corrupt("cluster bits {} are not between {} and {}", header.cluster_bits, kMinClusterBits,
-                         kMaxClusterBits);
+    return told(check.corrupt("cluster bits {} are not between {} and {}", header.cluster_bits,
+                              kMinClusterBits, kMaxClusterBits),
+                fmt::format("Unsupported cluster size: 2^{}", header.cluster_bits));
   }
   header.size = disk.size;
   header.l1_size = disk.l1_size;
@@ -232,7 +330,8 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
   header.refcount_table_clusters = disk.refcount_table_clusters;
   header.nb_snapshots = disk.nb_snapshots;
   header.snapshots_offset = disk.snapshots_offset;
-  header.crypt_method = disk.crypt_method;
+  // A value too large for the type is as unknown as 255.
+  header.crypt_method = static_cast<CryptMethod>(std::min<std::uint32_t>(disk.crypt_method, 255));
   header.header_length = kHeaderV2Bytes;
   const auto cluster_size = std::size_t{1} << header.cluster_bits;
   const auto area = bytes.first(std::min(bytes.size(), cluster_size));
@@ -244,8 +343,10 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
     header.header_length = disk.header_length;
     if (header.header_length < kHeaderV3Bytes || header.header_length > area.size() ||
         header.header_length % 8 != 0) {
-      return check.corrupt("the header length {} is not a multiple of 8 between {} and the cluster size",
-                           header.header_length, kHeaderV3Bytes);
+      return told(check.corrupt("the header length {} is not a multiple of 8 between {} and the cluster size",
+                                header.header_length, kHeaderV3Bytes),
+                  header.header_length < kHeaderV3Bytes ? "qcow2 header too short"
+                                                        : "qcow2 header exceeds cluster size");
     }
     if (header.header_length > kHeaderV3Bytes) {
       header.compression = static_cast<Compression>(disk.compression_type);
@@ -256,10 +357,11 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
   if (backing_at != 0) {
     if (backing_length > kMaxBackingNameBytes || backing_at < header.header_length ||
         backing_at > area.size() || backing_length > area.size() - backing_at) {
-      return check.corrupt(
-          "the backing file name ({} bytes at offset {:#x}) is not inside the first cluster, or longer than "
-          "{} bytes",
-          backing_length, backing_at, kMaxBackingNameBytes);
+      return told(check.corrupt("the backing file name ({} bytes at offset {:#x}) is not inside the first "
+                                "cluster, or longer than "
+                                "{} bytes",
+                                backing_length, backing_at, kMaxBackingNameBytes),
+                  backing_at > area.size() ? "Invalid backing file offset" : "Backing file name too long");
     }
     header.backing_file.emplace(reinterpret_cast<const char*>(bytes.data()) + backing_at, backing_length);
     if (header.backing_file->find('\0') != std::string::npos) {
@@ -275,6 +377,9 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
     return std::unexpected(ok.error());
   }
   if (auto ok = check_features(header, name, check); !ok) {
+    return std::unexpected(ok.error());
+  }
+  if (auto ok = check_encryption(header, file_size, check); !ok) {
     return std::unexpected(ok.error());
   }
   if (auto ok = check_tables(header, check); !ok) {
@@ -306,7 +411,7 @@ DiskHeader encode_fields(const Header& header) {
   }
   disk.cluster_bits = header.cluster_bits;
   disk.size = header.size;
-  disk.crypt_method = header.crypt_method;
+  disk.crypt_method = static_cast<std::uint32_t>(header.crypt_method);
   disk.l1_size = header.l1_size;
   disk.l1_table_offset = header.l1_table_offset;
   disk.refcount_table_offset = header.refcount_table_offset;

@@ -15,6 +15,12 @@ struct Extension {
   std::vector<std::uint8_t> data;
 };
 
+/// Where in the file the LUKS header with its key material lies: at a cluster boundary, whole clusters taken.
+struct CryptoHeader {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
 /// The fields of the header in host order, with the defaults a version 2 image has where it lacks them.
 struct Header {
   unsigned version = 3;
@@ -31,7 +37,7 @@ struct Header {
   std::uint64_t autoclear = 0;
   unsigned refcount_order = 4;
   Compression compression = Compression::kZlib;
-  std::uint32_t crypt_method = 0;
+  CryptMethod crypt_method = CryptMethod::kNone;
   /// Bytes of the fixed header in the file: 72, or what the version 3 header says.
   std::uint32_t header_length = sizeof(DiskHeader);
   std::optional<std::string> backing_file;
@@ -52,7 +58,12 @@ struct Header {
     return extension_text(kBackingFormatExtension);
   }
   [[nodiscard]] std::optional<std::string> data_file() const { return extension_text(kDataFileExtension); }
+  /// Puts `data` in the place of the extension of that type, or behind all others; none if it is empty.
+  void set_extension(std::uint32_t type, std::vector<std::uint8_t> data);
   void set_extension_text(std::uint32_t type, const std::string& text);
+  /// Set if, and only if, the encryption is LUKS.
+  [[nodiscard]] std::optional<CryptoHeader> crypto_header() const;
+  void set_crypto_header(CryptoHeader place);
 };
 
 /// `bytes`: the first cluster of the file, or the file if that is shorter; more does no harm. Errors name

@@ -125,5 +125,5 @@ TEST_CASE("qcow2_free_count_of_a_live_table_is_noticed_before_it_is_handed_out",
   const auto refused = sync_wait(scheduler, (*image)->writev(200 * 4096, {&vec, 1}));
   REQUIRE_FALSE(refused.has_value());
   CHECK(refused.error().message ==
-        "simulated: qcow2 refcount of cluster 0x4000 is 0, but a table of this image is there");
+        "simulated: qcow2: Preventing invalid write on metadata (overlaps with active L2 table)");
 }

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
+#include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/check.hpp"
 
 namespace whistler::qcow2 {
@@ -12,10 +15,22 @@ namespace {
 constexpr std::uint32_t kSliceBytes = 4096;
 constexpr std::uint64_t kRefcountCacheBytes = 1024 * 1024;
 constexpr std::uint64_t kMinCacheBytes = 64 * 1024;
+
+Error header_read_error(const Error& error) {
+  auto named = error.within("qcow2 header");
+  named.brief = "Could not read qcow2 header: " +
+                std::generic_category().message(error.sys_errno != 0 ? error.sys_errno : EIO);
+  return named;
+}
 }  // namespace
 
+Image::Image(std::unique_ptr<BlockDevice> file, ImageOptions options)
+    : file_(std::move(file)), options_(options), bitmaps_(std::make_unique<Bitmaps>(*this)) {}
+
+Image::~Image() = default;
+
 std::unexpected<Error> Image::corrupt(const std::string& reason) const {
-  return fail(ErrorCode::kCorrupt, fmt::format("{}: qcow2 {}", name(), reason));
+  return std::unexpected(Error{ErrorCode::kCorrupt, EIO, fmt::format("{}: qcow2: {}", name(), reason)});
 }
 
 Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> file, ImageOptions options) {
@@ -28,7 +43,7 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
   iovec vec{bytes.data(), first_part};
   auto read = co_await device.readv(0, {&vec, 1});
   if (!read) {
-    co_return std::unexpected(read.error().within("qcow2 header"));
+    co_return std::unexpected(header_read_error(read.error()));
   }
   const auto cluster_bits = first_part >= 24 ? load_be<std::uint32_t>(&bytes[20]) : 0;
   const bool long_cluster = cluster_bits > 12 && cluster_bits <= kMaxClusterBits;
@@ -37,7 +52,7 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
     vec = {bytes.data() + first_part, bytes.size() - first_part};
     read = co_await device.readv(first_part, {&vec, 1});
     if (!read) {
-      co_return std::unexpected(read.error().within("qcow2 header"));
+      co_return std::unexpected(header_read_error(read.error()));
     }
   }
   auto header = parse_header(bytes, device.size(), device.name());
@@ -50,7 +65,8 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
     co_return fail(
         ErrorCode::kCorrupt,
         fmt::format("{}: the image is marked corrupt: repair it with check -r all, or open it read-only",
-                    device.name()));
+                    device.name()),
+        "qcow2: Image is corrupt; cannot be opened read/write");
   }
   const auto& geometry = image->geometry_;
   const auto whole_disk = geometry.clusters_for(image->size()) * geometry.l2_entry_bytes() + kSliceBytes;
@@ -61,7 +77,11 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
   image->l2_cache_ =
       std::make_unique<SliceCache>(device, "L2 table", slice_bytes, std::max(limit, kMinCacheBytes));
   image->refcounts_ = std::make_unique<Refcounts>(device, image->header_, slice_bytes, kRefcountCacheBytes);
-  auto loaded = co_await image->load_l1();
+  auto loaded = co_await image->load_encryption();
+  if (!loaded) {
+    co_return std::unexpected(loaded.error());
+  }
+  loaded = co_await image->load_l1();
   if (!loaded) {
     co_return std::unexpected(loaded.error());
   }
@@ -83,7 +103,7 @@ Task<Result<void>> Image::load_l1() {
 }
 
 Task<Result<void>> Image::prepare() {
-  if (geometry_.external_data && !data_file_ && !options_.for_repair) {
+  if (geometry_.external_data && !data_file_ && !options_.for_repair && !options_.no_io) {
     co_return fail(ErrorCode::kInvalid,
                    fmt::format("{}: the image keeps its data in another file, which was not opened", name()));
   }
@@ -97,11 +117,16 @@ Task<Result<void>> Image::prepare() {
   }
   refcounts_->add_metadata(header_.l1_table_offset >> geometry_.cluster_bits,
                            geometry_.clusters_for(l1_.size() * 8));
+  if (const auto place = header_.crypto_header()) {
+    refcounts_->add_metadata(place->offset >> geometry_.cluster_bits, geometry_.clusters_for(place->bytes));
+  }
   for (const auto entry : l1_) {
     if ((entry & kOffsetMask) != 0) {
       refcounts_->add_metadata((entry & kOffsetMask) >> geometry_.cluster_bits);
     }
   }
+  co_await load_snapshot_places();
+  refcounts_->set_describe([this](std::uint64_t cluster) { return structure_at(cluster); });
   if (dirty && !options_.for_repair) {
     // Only refcounts may be behind; they are counted anew.
     auto report = co_await check_image(*this, Repair::kAll);
@@ -117,15 +142,21 @@ Task<Result<void>> Image::prepare() {
       co_return done;
     }
   }
-  const auto kept = header_.autoclear & kRawExternalData;
+  const auto bitmaps = co_await bitmaps_->load();
+  const bool keep_bitmaps = bitmaps.has_value() && bitmap_extension(header_).has_value();
+  const auto kept = header_.autoclear & (kRawExternalData | (keep_bitmaps ? kBitmapsValid : 0));
   if (header_.autoclear != kept) {
     header_.autoclear = kept;
     done = co_await write_header_fields();
+  }
+  if (!options_.for_repair) {
+    resume_lazy();
   }
   co_return done;
 }
 
 Task<Result<void>> Image::write_header_fields() {
+  const auto guard = co_await refcounts_->header_mutex().lock();
   auto fields = encode_fields(header_);
   const iovec vec{&fields, std::min<std::size_t>(sizeof fields, header_.header_length)};
   auto written = co_await file_->writev(0, {&vec, 1});
@@ -136,26 +167,53 @@ Task<Result<void>> Image::write_header_fields() {
   co_return written;
 }
 
-Task<void> Image::mark_corrupt() {
-  if (read_only()) {
-    co_return;
+Task<Result<void>> Image::replace_extensions(std::vector<Extension> extensions) {
+  const auto guard = co_await refcounts_->header_mutex().lock();
+  auto changed = header_;
+  changed.extensions = std::move(extensions);
+  auto bytes = encode_header(changed);
+  if (!bytes) {  // the names of features are a courtesy
+    changed.set_extension(kFeatureNamesExtension, {});
+    bytes = encode_header(changed);
   }
-  corrupt_ = true;
-  if (header_.version >= 3) {
-    header_.incompatible |= kCorruptBit;
-    // Should this fail too, the image is still not written to any more.
-    auto written = co_await write_header_fields();
-    static_cast<void>(written);
+  if (!bytes) {
+    co_return std::unexpected(bytes.error().within(name()));
   }
+  const iovec vec{bytes->data(), bytes->size()};
+  auto written = co_await file_->writev(0, {&vec, 1});
+  if (written) {
+    written = co_await file_->flush();
+  }
+  if (written) {
+    header_.extensions = std::move(changed.extensions);
+    header_.backing_name_offset = changed.backing_name_offset;
+  }
+  co_return written;
+}
+
+Task<Result<void>> Image::note_change(std::uint64_t offset, std::uint64_t bytes) {
+  if (!bitmaps_->tracking()) {
+    co_return Result<void>{};
+  }
+  auto noted = co_await bitmaps_->note(offset, bytes);
+  co_return noted;
 }
 
 Task<Result<void>> Image::close() {
   auto result = co_await refcounts_->release_tail();
+  if (result && !read_only()) {
+    result = co_await bitmaps_->sync();
+  }
   if (result) {
     result = co_await flush();
   }
-  if (result && refcounts_->cache().has_dirty()) {  // the counts of clusters that flush has freed
+  lazy_ = false;
+  if (result &&
+      refcounts_->cache().has_dirty()) {  // deferred ones, and those of clusters that flush has freed
     result = co_await flush();
+  }
+  if (result && counts_deferred_ && !corrupt_) {
+    result = co_await settle_counts();
   }
   for (BlockDevice* device : {data_file_.get(), file_.get(), backing_.get()}) {
     if (device != nullptr) {

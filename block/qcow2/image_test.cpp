@@ -1,5 +1,9 @@
 #include "block/qcow2/image.hpp"
 
+#include <cerrno>
+#include <filesystem>
+
+#include "block/qcow2/snapshots.hpp"
 #include "block/qcow2/test_images.hpp"
 
 using namespace whistler;
@@ -78,4 +82,75 @@ TEST_CASE("qcow2_written_data_is_read_by_us_and_by_qemu", "[qcow2][qemu]") {
     INFO(compared.output);
     CHECK(compared.status == 0);
   }
+}
+
+TEST_CASE("qcow2_shrinking_gives_the_space_back_and_regrowing_shows_zeroes", "[qcow2][resize]") {
+  const auto cluster_size = GENERATE(4096ULL, 65536ULL);
+  const TemporaryDirectory directory;
+  const auto path = directory.file("i.qcow2");
+  const auto ring = make_ring();
+  create_image(*ring, path, {.size = 8 * kMiB, .cluster_size = cluster_size});
+  auto image = open_qcow2(*ring, path);
+  const auto data = pattern(4 * kMiB, 3);
+  REQUIRE(write(*ring, *image, 0, data).has_value());
+  const auto big = std::filesystem::file_size(path);
+  REQUIRE(sync_wait(*ring, image->resize(kMiB / 2 + 512)).has_value());
+  CHECK(image->size() == kMiB / 2 + 512);
+  CHECK(std::filesystem::file_size(path) < big / 4);
+  REQUIRE(sync_wait(*ring, image->resize(6 * kMiB)).has_value());
+  CHECK(read(*ring, *image, 0, kMiB / 2 + 512) == Bytes(data.begin(), data.begin() + kMiB / 2 + 512));
+  CHECK(read(*ring, *image, kMiB / 2 + 512, kMiB) == Bytes(kMiB));
+  CHECK(read(*ring, *image, 2 * kMiB, 4 * kMiB) == Bytes(4 * kMiB));
+  close(*ring, image);
+  require_clean(*ring, path);
+}
+
+TEST_CASE("qcow2_lazy_refcounts_are_behind_only_while_the_dirty_bit_says_so", "[qcow2][lazy]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("i.qcow2");
+  const auto ring = make_ring();
+  create_image(*ring, path, {.size = 8 * kMiB, .lazy_refcounts = true});
+  auto image = open_qcow2(*ring, path);
+  const auto incompatible = [](const Bytes& bytes) { return load_be<std::uint64_t>(&bytes[72]); };
+  CHECK(incompatible(file_content(path)) == 0);
+  REQUIRE(write(*ring, *image, 0, Bytes(70000, 5), {.fua = true}).has_value());
+  const auto torn = file_content(path);
+  CHECK(incompatible(torn) == qcow2::kDirty);
+  close(*ring, image);
+  CHECK(incompatible(file_content(path)) == 0);
+  require_clean(*ring, path);
+  // The program died instead: the counts are behind, and opening sets them right.
+  make_file(path, torn);
+  CHECK(check(*ring, path).corruptions > 0);
+  image = open_qcow2(*ring, path);
+  CHECK(incompatible(file_content(path)) == 0);
+  CHECK(read(*ring, *image, 0, 70000) == Bytes(70000, 5));
+  close(*ring, image);
+  require_clean(*ring, path);
+}
+
+TEST_CASE("qcow2_write_over_a_snapshots_table_is_prevented", "[qcow2][hostile]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("i.qcow2");
+  const auto ring = make_ring();
+  create_image(*ring, path, {.size = 8 * kMiB});
+  auto image = open_qcow2(*ring, path);
+  REQUIRE(write(*ring, *image, 0, Bytes(65536, 1)).has_value());
+  qcow2::Snapshots snapshots(dynamic_cast<qcow2::Image&>(*image));
+  REQUIRE(sync_wait(*ring, snapshots.create({})).has_value());
+  const auto place = sync_wait(*ring, snapshots.list())->front().l1_table_offset;
+  REQUIRE(write(*ring, *image, 0, Bytes(65536, 2)).has_value());
+  close(*ring, image);
+  auto bytes = file_content(path);
+  const auto l1 = static_cast<std::size_t>(load_be<std::uint64_t>(&bytes[40]));
+  const auto l2 = static_cast<std::size_t>(load_be<std::uint64_t>(&bytes[l1]) & qcow2::kOffsetMask);
+  store_be<std::uint64_t>(&bytes[l2], place | qcow2::kCopied);
+  make_file(path, bytes);
+  image = open_qcow2(*ring, path);
+  const auto refused = write(*ring, *image, 0, Bytes(512, 3));
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().sys_errno == EIO);
+  CHECK(refused.error().message.ends_with(
+      "Preventing invalid write on metadata (overlaps with inactive L1 table)"));
+  CHECK(load_be<std::uint64_t>(&file_content(path)[72]) == qcow2::kCorruptBit);
 }

@@ -8,12 +8,36 @@
 
 namespace whistler::qcow2 {
 
+namespace {
+
+/// As C's "%#x" prints it: 0 has no prefix.
+std::string hex(std::uint64_t value) { return value == 0 ? "0" : fmt::format("{:#x}", value); }
+
+}  // namespace
+
+std::unexpected<Error> Image::bad_entry(std::uint64_t guest, L2Entry entry, bool writing) const {
+  const auto offset = entry.value & kOffsetMask;
+  const bool zero = geometry_.classify({entry.value & ~kOffsetMask, entry.bitmap}, 0).kind == Kind::kZero;
+  const auto place =
+      fmt::format("(L2 offset: {}, L2 index: {})", hex(l1_[geometry_.l1_index(guest)] & kOffsetMask),
+                  hex(geometry_.l2_index(guest)));
+  if ((entry.value & kCompressedFlag) != 0 || geometry_.in_cluster(offset) == 0) {
+    return corrupt(fmt::format("Invalid cluster entry found {}{}", writing ? "" : " ", place));
+  }
+  if (writing && zero) {
+    return corrupt(fmt::format("Preallocated zero cluster offset {} unaligned (guest offset: {})",
+                               hex(offset), hex(geometry_.cluster_start(guest))));
+  }
+  return corrupt(fmt::format("Cluster allocation offset {} unaligned {}", hex(offset), place));
+}
+
 Result<std::uint64_t> Image::l2_table_at(std::uint64_t l1_index) const {
   const auto table = l1_[l1_index] & kOffsetMask;
   if (geometry_.in_cluster(table) != 0 || (table != 0 && table >= file_->size())) {
-    return corrupt(fmt::format(
-        "L1 entry {} ({:#018x}) names an L2 table that is not at a cluster boundary within the file",
-        l1_index, l1_[l1_index]));
+    return corrupt(geometry_.in_cluster(table) != 0
+                       ? fmt::format("L2 table offset {} unaligned (L1 index: {})", hex(table), hex(l1_index))
+                       : fmt::format("L2 table offset {} is beyond the end of the file (L1 index: {})",
+                                     hex(table), hex(l1_index)));
   }
   return table;
 }
@@ -32,13 +56,8 @@ Result<Image::Run> Image::run_in_slice(const std::uint8_t* slice, std::uint64_t 
   auto entry = load_l2(slice, index, geometry_);
   const auto first = geometry_.classify(entry, geometry_.subcluster_index(offset));
   Run run{.kind = first.kind, .copied = (entry.value & kCopied) != 0};
-  const auto invalid = [&](std::uint64_t at, L2Entry bad) {
-    return corrupt(
-        fmt::format("L2 entry {:#018x} (bitmap {:#x}) of guest offset {:#x} contradicts the format",
-                    bad.value, bad.bitmap, at));
-  };
   if (run.kind == Kind::kInvalid) {
-    return invalid(offset, entry);
+    return bad_entry(offset, entry, false);
   }
   if (run.kind == Kind::kCompressed) {
     run.compressed = entry.value;
@@ -145,7 +164,7 @@ Task<Result<void>> Image::own_l2_table(std::uint64_t l1_index) {
     }
     std::memcpy(&table[at], pin->data(), l2_cache_->slice_bytes());
   }
-  auto run = co_await refcounts_->allocate(1);
+  auto run = co_await refcounts_->allocate(1, "L2 table");
   if (!run) {
     co_return std::unexpected(run.error());
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "block/gather.hpp"
 #include "block/qcow2/compression.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/request.hpp"
@@ -10,7 +11,8 @@ namespace whistler::qcow2 {
 
 namespace {
 constexpr std::size_t kDecompressedClusters = 4;
-}
+constexpr std::size_t kMaxTogether = 64;  ///< pieces of one request under way
+}  // namespace
 
 Task<Result<void>> Image::readv(std::uint64_t offset, IoVec to) {
   const auto bytes = iovec_bytes(to);
@@ -30,12 +32,17 @@ Task<Result<void>> Image::readv(std::uint64_t offset, IoVec to) {
   if (!*cached) {
     result = std::unexpected(cached->error());
   } else if ((*cached)->kind == Kind::kData && (*cached)->bytes == bytes) {
-    result = co_await data().readv((*cached)->host, to);  // by far the most frequent case: one layer less
+    // By far the most frequent case: one layer less.
+    if (encrypted()) {
+      result = co_await read_encrypted(offset, (*cached)->host, to);
+    } else {
+      result = co_await data().readv((*cached)->host, to);
+    }
   } else {
     result = co_await read_runs(offset, to, **cached);
   }
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }
@@ -51,29 +58,49 @@ Task<Result<void>> Image::read_locked(std::uint64_t offset, IoVec to) {
 
 Task<Result<void>> Image::read_runs(std::uint64_t offset, IoVec to, Run run) {
   const auto total = iovec_bytes(to);
-  std::uint64_t done = 0;
-  for (;;) {
-    const IoSlice piece(to, done, run.bytes);
-    auto read = co_await read_run(offset + done, run, piece);
-    if (!read) {
-      co_return read;
-    }
+  if (run.bytes == total) {
+    auto read = co_await read_run(offset, run, to);
+    co_return read;
+  }
+  // The pieces are read together; their places are found one after the other, mostly without waiting.
+  Gather pieces;
+  Result<void> found;
+  for (std::uint64_t done = 0;;) {
+    pieces.start(read_part(offset + done, run, to, done));
     done += run.bytes;
-    if (done == total) {
-      co_return Result<void>{};
+    if (done == total || pieces.failed()) {
+      break;
     }
+    co_await pieces.wait_below(kMaxTogether);
     auto next = co_await find_run(offset + done, total - done);
     if (!next) {
-      co_return std::unexpected(next.error());
+      found = std::unexpected(next.error());
+      break;
     }
     run = *next;
   }
+  auto read = co_await pieces.wait();
+  co_return read ? found : read;
+}
+
+/// Reads one run into its place, `done` bytes into the request.
+Task<Result<void>> Image::read_part(std::uint64_t offset, Run run, IoVec to, std::uint64_t done) {
+  const IoSlice piece(to, done, run.bytes);
+  auto read = co_await read_run(offset, run, piece);
+  co_return read;
 }
 
 Task<Result<void>> Image::read_run(std::uint64_t offset, const Run& run, IoVec to) {
   Result<void> result;
   switch (run.kind) {
-    case Kind::kData: result = co_await data().readv(run.host, to); break;
+    case Kind::kData:
+      data().debug_event(DebugEvent::kReadAio);
+      if (encrypted()) {
+        result = co_await read_encrypted(offset, run.host, to);
+      } else {
+        result = co_await data().readv(run.host, to);
+      }
+      break;
     case Kind::kUnallocated: result = co_await read_backing(offset, to); break;
     case Kind::kCompressed: result = co_await read_compressed(offset, run.compressed, to); break;
     case Kind::kZero:

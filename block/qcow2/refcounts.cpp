@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 namespace whistler::qcow2 {
@@ -16,7 +17,7 @@ Refcounts::Refcounts(BlockDevice& file, Header& header, std::uint32_t slice_byte
 }
 
 std::unexpected<Error> Refcounts::corrupt(const std::string& reason) const {
-  return fail(ErrorCode::kCorrupt, fmt::format("{}: qcow2 {}", file_.name(), reason));
+  return std::unexpected(Error{ErrorCode::kCorrupt, EIO, fmt::format("{}: qcow2: {}", file_.name(), reason)});
 }
 
 Task<Result<void>> Refcounts::load(bool tolerate) {
@@ -83,7 +84,7 @@ void Refcounts::note_used(ClusterRun& run) {
 }
 
 Result<ClusterRun> Refcounts::take_run(SliceCache::Pin& pin, std::uint64_t cluster, std::uint64_t end,
-                                       std::uint64_t wanted) {
+                                       std::uint64_t wanted, const char* purpose) {
   const auto order = geometry_.refcount_order;
   const auto per_slice = std::uint64_t{cache_.slice_bytes()} * 8 >> order;
   const auto base = align_down(cluster, per_slice);
@@ -93,8 +94,11 @@ Result<ClusterRun> Refcounts::take_run(SliceCache::Pin& pin, std::uint64_t clust
   ClusterRun run{.first = cluster};
   while (cluster < end && run.count < wanted && load_refcount(pin.data(), cluster - base, order) == 0) {
     if (is_metadata(cluster)) {
-      return corrupt(fmt::format("refcount of cluster {:#x} is 0, but a table of this image is there",
-                                 cluster << geometry_.cluster_bits));
+      if (cluster == 0 && purpose != nullptr) {
+        return corrupt(fmt::format("Preventing invalid allocation of {} at offset 0", purpose));
+      }
+      return corrupt(fmt::format("Preventing invalid write on metadata (overlaps with {})",
+                                 describe_ ? describe_(cluster) : "a table"));
     }
     ++cluster;
     ++run.count;
@@ -109,7 +113,7 @@ Result<ClusterRun> Refcounts::take_run(SliceCache::Pin& pin, std::uint64_t clust
   return run;
 }
 
-Task<Result<ClusterRun>> Refcounts::allocate(std::uint64_t wanted) {
+Task<Result<ClusterRun>> Refcounts::allocate(std::uint64_t wanted, const char* purpose) {
   const auto guard = co_await mutex_.lock();
   if (unsettled_) {
     auto settled = co_await settle();
@@ -138,7 +142,7 @@ Task<Result<ClusterRun>> Refcounts::allocate(std::uint64_t wanted) {
       co_return std::unexpected(pin.error());
     }
     const auto end = align_down(cluster, per_slice) + per_slice;
-    auto run = take_run(*pin, cluster, end, wanted);
+    auto run = take_run(*pin, cluster, end, wanted, purpose);
     if (!run || run->count != 0) {
       if (run && hint_ == hint_seen) {
         hint_ = run->first + run->count;
@@ -225,7 +229,7 @@ Task<Result<std::uint64_t>> Refcounts::allocate_bytes(std::uint64_t bytes) {
       co_return std::unexpected(counted.error());
     }
   } else {
-    auto run = co_await allocate(1);
+    auto run = co_await allocate(1, "compressed cluster");
     if (!run) {
       co_return std::unexpected(run.error());
     }
@@ -516,6 +520,7 @@ Task<Result<void>> Refcounts::write_table(std::uint64_t offset, const std::vecto
 }
 
 Task<Result<void>> Refcounts::write_header() {
+  const auto guard = co_await header_mutex_.lock();
   auto fields = encode_fields(header_);
   const iovec vec{&fields, std::min<std::size_t>(sizeof fields, header_.header_length)};
   auto written = co_await file_.writev(0, {&vec, 1});
@@ -523,7 +528,7 @@ Task<Result<void>> Refcounts::write_header() {
 }
 
 Task<Result<void>> Refcounts::settle() {
-  auto done = co_await write_table(header_.refcount_table_offset, table_, used_blocks(), table_.size());
+  auto done = co_await write_table(header_.refcount_table_offset, table_, 0, table_.size());
   if (done) {
     done = co_await write_header();
   }

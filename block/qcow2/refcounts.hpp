@@ -37,8 +37,11 @@ class Refcounts {
   [[nodiscard]] Task<Result<void>> load(bool tolerate = false);
   [[nodiscard]] bool damaged() const { return damaged_; }
 
-  /// Takes 1 to `wanted` free neighbouring clusters and counts them once.
-  [[nodiscard]] Task<Result<ClusterRun>> allocate(std::uint64_t wanted);
+  /// Tells what structure of the image lies in a cluster, for messages.
+  void set_describe(std::function<std::string(std::uint64_t)> describe) { describe_ = std::move(describe); }
+  /// Takes 1 to `wanted` free neighbouring clusters and counts them once. `purpose`: what they are for, if
+  /// not for data.
+  [[nodiscard]] Task<Result<ClusterRun>> allocate(std::uint64_t wanted, const char* purpose = nullptr);
   /// Takes exactly `count` neighbouring clusters: for tables.
   [[nodiscard]] Task<Result<ClusterRun>> allocate_row(std::uint64_t count);
   /// Takes room for a compressed cluster of `bytes` bytes, at most a cluster, packed behind the last one
@@ -65,12 +68,18 @@ class Refcounts {
   [[nodiscard]] Task<Result<void>> rebuild(std::uint64_t end,
                                            std::function<std::uint64_t(std::uint64_t)> uses);
 
+  /// Moves blocks and table that lie at cluster `goal` or behind it into holes before them, as far as there
+  /// are any, and drops the last blocks if they count nothing. All counts must have been written.
+  [[nodiscard]] Task<Result<void>> move_tables_below(std::uint64_t goal);
+
   /// Clusters that hold tables: never handed out, never written as data. The image adds its L1 and L2 tables.
   void add_metadata(std::uint64_t first, std::uint64_t count = 1);
   void remove_metadata(std::uint64_t first, std::uint64_t count = 1);
   [[nodiscard]] bool is_metadata(std::uint64_t cluster) const { return metadata_.contains(cluster); }
 
   [[nodiscard]] SliceCache& cache() { return cache_; }
+  /// One write of the header at a time, each of what memory says once its turn has come.
+  [[nodiscard]] AsyncMutex& header_mutex() { return header_mutex_; }
   [[nodiscard]] const std::vector<std::uint64_t>& table() const { return table_; }
 
  private:
@@ -85,11 +94,18 @@ class Refcounts {
   [[nodiscard]] Task<Result<void>> write_table(std::uint64_t offset, const std::vector<std::uint64_t>& table,
                                                std::uint64_t first, std::uint64_t end);
   [[nodiscard]] Task<Result<void>> write_header();
+  // refcounts_move.cpp
+  [[nodiscard]] Task<Result<void>> write_counts();
+  [[nodiscard]] Task<Result<void>> write_entry(std::uint64_t block, std::uint64_t offset);
+  [[nodiscard]] Task<Result<bool>> counts_only_itself(std::uint64_t block);
+  [[nodiscard]] Task<Result<void>> drop_last_blocks();
+  [[nodiscard]] Task<Result<bool>> move_block(std::uint64_t block);
+  [[nodiscard]] Task<Result<void>> move_table();
   /// Lets the header name a table that is durable, and makes that durable too. On failure all is as before,
   /// and unsettled.
   [[nodiscard]] Task<Result<void>> switch_table(std::uint64_t offset, std::uint64_t clusters);
   [[nodiscard]] Result<ClusterRun> take_run(SliceCache::Pin& pin, std::uint64_t cluster, std::uint64_t end,
-                                            std::uint64_t wanted);
+                                            std::uint64_t wanted, const char* purpose);
   void note_used(ClusterRun& run);
   [[nodiscard]] std::unexpected<Error> corrupt(const std::string& reason) const;
 
@@ -97,11 +113,13 @@ class Refcounts {
   Header& header_;
   Geometry geometry_;
   SliceCache cache_;
-  AsyncMutex mutex_;       ///< one allocation at a time
+  AsyncMutex mutex_;  ///< one allocation at a time
+  AsyncMutex header_mutex_;
   AsyncMutex tail_mutex_;  ///< one allocation of bytes at a time
   /// Where the next compressed cluster may begin; 0 if nowhere. Its cluster is counted once for that, so that
   /// it cannot be freed and handed out while it is being filled.
   std::uint64_t tail_ = 0;
+  std::function<std::string(std::uint64_t)> describe_;
   std::vector<std::uint64_t> table_;
   std::unordered_set<std::uint64_t> metadata_;
   std::uint64_t hint_ = 0;  ///< no free cluster lies below

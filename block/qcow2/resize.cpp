@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/image.hpp"
 
 namespace whistler::qcow2 {
@@ -18,7 +19,11 @@ Task<Result<void>> Image::resize(std::uint64_t bytes) {
   }
   RangeLock::Hold everything(requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
   co_await everything;
-  Result<void> result;
+  auto result = co_await bitmaps_->prepare_resize();
+  if (!result) {
+    co_return result;
+  }
+  const auto old_size = size();
   if (wanted > size()) {
     result = co_await grow(wanted);
   } else if (wanted < size()) {
@@ -26,6 +31,11 @@ Task<Result<void>> Image::resize(std::uint64_t bytes) {
   }
   if (result && geometry_.external_data) {
     result = co_await data_file_->resize(wanted);
+  }
+  if (size() != old_size) {
+    bitmaps_->resize(size());
+    auto stored = co_await bitmaps_->sync();
+    result = result ? stored : result;
   }
   co_return result;
 }
@@ -84,13 +94,63 @@ Task<Result<void>> Image::shrink(std::uint64_t bytes) {
     header_.size = old_size;
     co_return done;
   }
-  const auto begin = geometry_.cluster_end(bytes);
   const auto end = geometry_.cluster_end(old_size);
-  if (begin < end) {
-    done = co_await zero_clusters(begin, end - begin, true, true);
+  auto begin = geometry_.cluster_end(bytes);
+  while (done && begin < end) {
+    const auto next = std::min(end, align_down(begin, geometry_.l2_coverage()) + geometry_.l2_coverage());
+    if ((l1_[geometry_.l1_index(begin)] & kOffsetMask) != 0) {
+      done = co_await zero_clusters(begin, next - begin, true, true);
+    }
+    begin = next;
   }
   if (done) {
     done = co_await flush_covering(true);
+  }
+  if (done) {
+    done = co_await drop_l2_tables(geometry_.l1_entries_for(bytes));
+  }
+  if (done) {
+    done = co_await cut_file();
+  }
+  co_return done;
+}
+
+/// Gives up the tables of the L1 entries from `first` on, which map nothing any more.
+Task<Result<void>> Image::drop_l2_tables(std::uint64_t first) {
+  for (auto i = first; i < l1_.size(); ++i) {
+    const auto table = l1_[i] & kOffsetMask;
+    if (table == 0 || (l1_[i] & kCopied) == 0) {
+      continue;
+    }
+    refcounts_->remove_metadata(table >> geometry_.cluster_bits);
+    l2_cache_->drop(table, geometry_.cluster_size());
+    free_later(table >> geometry_.cluster_bits, 1, true);
+    set_l1(i, 0);
+  }
+  auto done = co_await flush_covering(true);
+  if (done && refcounts_->cache().has_dirty()) {  // the counts of what became free just now
+    done = co_await flush_covering(true);
+  }
+  co_return done;
+}
+
+/// Cuts off what is unused at the end of the file.
+Task<Result<void>> Image::cut_file() {
+  const auto clusters = geometry_.clusters_for(file_->size());
+  auto end = clusters;
+  while (end > 1 && !is_guarded(end - 1)) {
+    auto uses = co_await refcounts_->get(end - 1);
+    if (!uses) {
+      co_return std::unexpected(uses.error());
+    }
+    if (*uses != 0) {
+      break;
+    }
+    --end;
+  }
+  Result<void> done;
+  if (end < clusters) {
+    done = co_await file_->resize(end << geometry_.cluster_bits);
   }
   co_return done;
 }

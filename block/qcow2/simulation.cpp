@@ -5,8 +5,12 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "block/iovec.hpp"
+#include "block/qcow2/bitmaps.hpp"
+#include "block/qcow2/image.hpp"
+#include "block/qcow2/snapshots.hpp"
 
 namespace whistler::test {
 
@@ -25,7 +29,7 @@ Task<Result<void>> SimulatedDisk::readv(std::uint64_t offset, IoVec to) {
   co_return Result<void>{};
 }
 
-void SimulatedDisk::apply(Bytes& content, std::uint64_t offset, const Bytes& bytes) const {
+void SimulatedDisk::apply(Bytes& content, std::uint64_t offset, std::span<const std::uint8_t> bytes) {
   content.resize(std::max<std::size_t>(content.size(), static_cast<std::size_t>(offset) + bytes.size()));
   std::copy(bytes.begin(), bytes.end(), content.begin() + static_cast<std::ptrdiff_t>(offset));
 }
@@ -120,8 +124,8 @@ Bytes SimulatedDisk::after_cut(Event when, Random& random) const {
       }
       if (take) {
         apply(content, write->offset + at,
-              Bytes(write->bytes.begin() + static_cast<std::ptrdiff_t>(at),
-                    write->bytes.begin() + static_cast<std::ptrdiff_t>(end)));
+              std::span(write->bytes)
+                  .subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(end - at)));
       }
       at = end;
     }
@@ -146,12 +150,9 @@ Bytes GuestModel::sector_content(Tag tag) {
 std::optional<GuestModel::Tag> GuestModel::tag_of(std::span<const std::uint8_t> sector) {
   Tag first = 0;
   std::memcpy(&first, sector.data(), sizeof first);
-  for (std::size_t at = 0; at < kSectorBytes; at += sizeof first) {
-    if (std::memcmp(&sector[at], &first, sizeof first) != 0) {
-      return std::nullopt;
-    }
-  }
-  return first;
+  // Shifted by one tag it is itself: every tag is the same.
+  const auto same = std::memcmp(sector.data(), &sector[sizeof first], kSectorBytes - sizeof first) == 0;
+  return same ? std::optional(first) : std::nullopt;
 }
 
 std::size_t GuestModel::begin_change(std::uint64_t sector, std::uint64_t count, Tag tag, Event begun) {
@@ -174,13 +175,17 @@ void GuestModel::end_change(std::size_t index, Event ended, bool replaces) {
   }
 }
 
-bool GuestModel::allowed(std::uint64_t sector, Tag tag, std::optional<Event> cut) const {
+Event GuestModel::vouched(std::optional<Event> cut) const {
   Event vouched = cut ? 0 : kNever;
   for (const auto& flush : flushes_) {
     if (cut && flush.ended <= *cut) {
       vouched = std::max(vouched, flush.begun);
     }
   }
+  return vouched;
+}
+
+bool GuestModel::allowed_since(std::uint64_t sector, Tag tag, std::optional<Event> cut, Event vouched) const {
   // From the newest back to the one that no older can shine through.
   const auto& versions = versions_[sector];
   for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
@@ -215,20 +220,38 @@ std::string Workload::run() {
 }
 
 Task<void> Workload::request() {
+  auto* image = dynamic_cast<qcow2::Image*>(&device_);
+  if (image != nullptr && below(random_, 100) < options_.administration_percent) {
+    co_await administer(*image);
+    co_return;
+  }
   const auto kind = below(random_, 100);
   if (kind < options_.flush_percent) {
     co_await flush();
     co_return;
   }
-  const auto sector = below(random_, model_.sectors());
-  const auto count =
-      1 + below(random_, std::min<std::uint64_t>(options_.max_sectors, model_.sectors() - sector));
+  auto sector = below(random_, model_.sectors());
+  auto count = 1 + below(random_, std::min<std::uint64_t>(options_.max_sectors, model_.sectors() - sector));
+  const bool compressed = image != nullptr && below(random_, 100) < options_.compressed_percent;
+  if (compressed) {
+    const auto cluster = (std::uint64_t{1} << image->header().cluster_bits) / kSector;
+    sector = sector / cluster * cluster;
+    count = std::min(cluster, model_.sectors() - sector);
+    if (count != cluster) {
+      co_return;
+    }
+  }
   for (const auto& [first, end] : busy_) {
     if (first < sector + count && sector < end) {
       co_return;  // overlaps: what such requests leave is not defined
     }
   }
   busy_.emplace(sector, sector + count);
+  if (compressed) {
+    co_await write_compressed(*image, sector, count);
+    busy_.erase(sector);
+    co_return;
+  }
   auto limit = options_.flush_percent + options_.discard_percent;
   if (kind < limit) {
     co_await zero(sector, count, true);
@@ -271,6 +294,71 @@ Task<void> Workload::write(std::uint64_t sector, std::uint64_t count) {
   note_result(result);
 }
 
+Task<void> Workload::write_compressed(qcow2::Image& image, std::uint64_t sector, std::uint64_t count) {
+  const auto tag = model_.next_tag();
+  Bytes data;
+  const auto one = GuestModel::sector_content(tag);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    data.insert(data.end(), one.begin(), one.end());
+  }
+  const auto change = model_.begin_change(sector, count, tag, scheduler_.next_event());
+  const iovec vec{data.data(), data.size()};
+  auto result = co_await image.write_compressed(sector * kSector, {&vec, 1});
+  model_.end_change(change, scheduler_.next_event(), result.has_value());
+  note_result(result);
+}
+
+/// One at a time; none of it changes what the guest sees of its disk.
+Task<void> Workload::administer(qcow2::Image& image) {
+  if (std::exchange(administering_, true)) {
+    co_return;
+  }
+  const auto disk = model_.sectors() * kSector;
+  Result<void> result;
+  qcow2::Snapshots snapshots(image);
+  switch (below(random_, 6)) {
+    case 0: {
+      qcow2::Snapshot snapshot;
+      result = co_await snapshots.create(std::move(snapshot));
+      break;
+    }
+    case 1: {
+      auto list = co_await snapshots.list();
+      if (!list) {
+        result = std::unexpected(list.error());
+      } else if (!list->empty()) {
+        auto id = list->front().id;
+        result = co_await snapshots.remove(std::move(id));
+      }
+      break;
+    }
+    case 2: {
+      const auto longer = disk + below(random_, 100) * 4096;
+      result = co_await image.resize(longer);
+      break;
+    }
+    case 3: result = co_await image.resize(disk); break;
+    default: {
+      if (image.header().version < 3) {
+        break;
+      }
+      std::string bitmap = "b";
+      if (bitmap_exists_) {
+        result = co_await image.bitmaps().remove(std::move(bitmap));
+      } else {
+        result = co_await image.bitmaps().add(std::move(bitmap), 4096, true);
+      }
+      bitmap_exists_ = bitmap_exists_ != result.has_value();
+    }
+  }
+  // Refcounts of few bits cannot count snapshots: that is said, and nothing happens.
+  if (!result && result.error().code == ErrorCode::kUnsupported) {
+    result = {};
+  }
+  note_result(result);
+  administering_ = false;
+}
+
 Task<void> Workload::zero(std::uint64_t sector, std::uint64_t count, bool discard) {
   const auto change = model_.begin_change(sector, count, 0, scheduler_.next_event());
   Result<void> result;
@@ -310,7 +398,8 @@ Task<void> Workload::flush() {
 
 std::string compare_with_model(Executor& executor, BlockDevice& device, const GuestModel& model,
                                std::optional<Event> cut) {
-  constexpr std::uint64_t kChunk = 128;
+  constexpr std::uint64_t kChunk = 2048;
+  const auto vouched = model.vouched(cut);
   Bytes data(kChunk * kSector);
   for (std::uint64_t sector = 0; sector < model.sectors(); sector += kChunk) {
     const auto count = std::min(kChunk, model.sectors() - sector);
@@ -322,7 +411,7 @@ std::string compare_with_model(Executor& executor, BlockDevice& device, const Gu
     for (std::uint64_t i = 0; i < count; ++i) {
       const auto tag =
           GuestModel::tag_of(std::span(data).subspan(static_cast<std::size_t>(i * kSector), kSector));
-      if (!tag || !model.allowed(sector + i, *tag, cut)) {
+      if (!tag || !model.allowed_since(sector + i, *tag, cut, vouched)) {
         return fmt::format("sector {} holds {}", sector + i, tag ? fmt::format("{:#x}", *tag) : "a torn one");
       }
     }

@@ -12,6 +12,10 @@
 #include "block/block_device.hpp"
 #include "block/faulty.hpp"
 
+namespace whistler::qcow2 {
+class Image;
+}
+
 namespace whistler::test {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -90,7 +94,7 @@ class SimulatedDisk final : public BlockDevice {
   [[nodiscard]] Bytes after_cut(Event when, Random& random) const;
 
  private:
-  void apply(Bytes& content, std::uint64_t offset, const Bytes& bytes) const;
+  static void apply(Bytes& content, std::uint64_t offset, std::span<const std::uint8_t> bytes);
 
   Scheduler& scheduler_;
   Bytes content_;
@@ -122,7 +126,14 @@ class GuestModel {
 
   /// Whether `tag` may be read in `sector`, of a running machine (`cut` = nothing) or after a power cut at
   /// that event.
-  [[nodiscard]] bool allowed(std::uint64_t sector, Tag tag, std::optional<Event> cut) const;
+  [[nodiscard]] bool allowed(std::uint64_t sector, Tag tag, std::optional<Event> cut) const {
+    return allowed_since(sector, tag, cut, vouched(cut));
+  }
+  /// Changes that ended before this event are durable after that power cut.
+  [[nodiscard]] Event vouched(std::optional<Event> cut) const;
+  /// allowed() for many sectors: `vouched` as vouched(cut) gives it.
+  [[nodiscard]] bool allowed_since(std::uint64_t sector, Tag tag, std::optional<Event> cut,
+                                   Event vouched) const;
   [[nodiscard]] std::uint64_t sectors() const { return versions_.size(); }
 
  private:
@@ -153,6 +164,10 @@ struct WorkloadOptions {
   unsigned discard_percent = 10;
   unsigned zero_percent = 10;
   unsigned read_percent = 20;
+  /// Writes of whole clusters, compressed.
+  unsigned compressed_percent = 0;
+  /// Snapshots taken and removed, bitmaps added and removed, the disk made longer and as long as before.
+  unsigned administration_percent = 0;
   bool errors_expected = false;
 };
 class Workload {
@@ -169,6 +184,8 @@ class Workload {
   Task<void> write(std::uint64_t sector, std::uint64_t count);
   Task<void> zero(std::uint64_t sector, std::uint64_t count, bool discard);
   Task<void> read(std::uint64_t sector, std::uint64_t count);
+  Task<void> write_compressed(qcow2::Image& image, std::uint64_t sector, std::uint64_t count);
+  Task<void> administer(qcow2::Image& image);
   Task<void> flush();
   void complain(std::string what);
   void note_result(const Result<void>& result);
@@ -181,6 +198,8 @@ class Workload {
   std::map<std::uint64_t, std::uint64_t> busy_;  ///< ranges in flight: first sector, end
   unsigned in_flight_ = 0;
   unsigned errors_ = 0;
+  bool administering_ = false;
+  bool bitmap_exists_ = false;
   std::string complaint_;
 };
 

@@ -57,6 +57,7 @@ Task<Result<SliceCache::Pin>> SliceCache::get(std::uint64_t offset) {
   ++statistics_.loads;
   Pin pin(*this, slice);
   const iovec vec{slice.data.get(), slice_bytes_};
+  file_.debug_event(what_ == "L2 table" ? DebugEvent::kL2Load : DebugEvent::kRefblockLoad);
   auto read = co_await file_.readv(offset, {&vec, 1});
   slice.loading = false;
   if (!read) {

@@ -46,13 +46,17 @@ Result<SnapshotTable> parse_snapshot_table(std::span<const std::uint8_t> bytes, 
                       .disk_size = default_size,
                       .extra_bytes = disk.extra_data_size};
     if (std::uint64_t{snapshot.l1_size} * 8 > kMaxL1Bytes) {
-      return corrupt(i, fmt::format("its L1 table has {} entries, more than the allowed {}", snapshot.l1_size,
-                                    kMaxL1Bytes / 8));
+      auto error = corrupt(i, fmt::format("its L1 table has {} entries, more than the allowed {}",
+                                          snapshot.l1_size, kMaxL1Bytes / 8));
+      error.error().brief = "Snapshot L1 table too large";
+      return error;
     }
     if (geometry.in_cluster(snapshot.l1_table_offset) != 0 ||
         (snapshot.l1_size != 0 && snapshot.l1_table_offset == 0)) {
-      return corrupt(i, fmt::format("its L1 table at offset {:#x} is not at a cluster boundary",
-                                    snapshot.l1_table_offset));
+      auto error = corrupt(i, fmt::format("its L1 table at offset {:#x} is not at a cluster boundary",
+                                          snapshot.l1_table_offset));
+      error.error().brief = "Snapshot L1 table offset invalid";
+      return error;
     }
     const auto* data = &bytes[at] + sizeof disk;
     if (extra >= 8) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/check.hpp"
 
 namespace whistler::qcow2 {
@@ -108,9 +109,11 @@ Task<Result<void>> Snapshots::finish(Result<void> done) {
   if (done) {
     done = co_await mark_dirty(false);
   }
+  co_await image_.load_snapshot_places();
   if (!done) {
     done = co_await recover(done.error());
   }
+  image_.resume_lazy();
   co_return done;
 }
 
@@ -127,7 +130,7 @@ Task<Result<void>> Snapshots::create(Snapshot snapshot) {
   }
   RangeLock::Hold everything(image_.requests_, 0, kEverything, RangeLock::Mode::kExclusive);
   co_await everything;
-  auto done = co_await image_.flush_covering(true);  // all tables are on disk, and nothing waits to be freed
+  auto done = co_await image_.settle_counts();  // all tables are on disk, and nothing waits to be freed
   auto list = co_await read_table();
   if (!done || !list) {
     co_return done ? std::unexpected(list.error()) : done;
@@ -376,7 +379,7 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
   }
   RangeLock::Hold everything(image_.requests_, 0, kEverything, RangeLock::Mode::kExclusive);
   co_await everything;
-  auto done = co_await image_.flush_covering(true);
+  auto done = co_await image_.settle_counts();
   auto list = co_await read_table();
   if (!done || !list) {
     co_return done ? std::unexpected(list.error()) : done;
@@ -395,6 +398,17 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
 
 Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> list) {
   const auto& snapshot = list[index];
+  // Every enabled bitmap sees all of the disk change.
+  Result<void> noted;
+  if (snapshot.disk_size != image_.size()) {
+    noted = co_await image_.bitmaps_->prepare_resize();
+  }
+  if (noted) {
+    noted = co_await image_.note_change(0, image_.size());
+  }
+  if (!noted) {
+    co_return noted;
+  }
   auto l1 = co_await read_l1(snapshot.l1_table_offset, snapshot.l1_size);
   if (!l1) {
     co_return std::unexpected(l1.error());
@@ -427,6 +441,9 @@ Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> 
     header = old;
     co_return done;
   }
+  image_.bitmaps_->resize(header.size);
+  noted = co_await image_.note_change(0, header.size);
+  static_cast<void>(noted);  // it was begun before, so nothing can fail
   const auto old_l1 = std::exchange(image_.l1_, std::move(*l1));
   const auto old_clusters = geometry_.clusters_for(old_l1.size() * 8);
   auto& refcounts = *image_.refcounts_;

@@ -27,6 +27,8 @@ class Snapshots {
   [[nodiscard]] Task<Result<void>> remove(std::string wanted);
 
  private:
+  friend class Compactor;
+  friend class Image;
   [[nodiscard]] Task<Result<std::vector<Snapshot>>> read_table();
   [[nodiscard]] Result<std::size_t> find(const std::vector<Snapshot>& list, const std::string& wanted) const;
   /// Sets or clears the dirty bit, durably.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "block/gather.hpp"
+#include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/request.hpp"
 
@@ -11,6 +13,7 @@ namespace {
 /// Pending frees are bounded, so that a guest that never flushes cannot make the file or the list grow for
 /// ever.
 constexpr std::size_t kMaxPendingFrees = 4096;
+constexpr std::size_t kMaxTogether = 64;  ///< pieces of one request under way
 }  // namespace
 
 bool Image::within_bounds() const {
@@ -44,6 +47,12 @@ Task<Result<void>> Image::writev(std::uint64_t offset, IoVec from, WriteFlags fl
     co_return Result<void>{};
   }
   Result<void> result;
+  if (bitmaps_->tracking()) {
+    result = co_await bitmaps_->note(offset, bytes);
+    if (!result) {
+      co_return result;
+    }
+  }
   {
     auto hold = lock_clusters(offset, bytes, RangeLock::Mode::kShared);
     co_await hold;
@@ -58,7 +67,7 @@ Task<Result<void>> Image::writev(std::uint64_t offset, IoVec from, WriteFlags fl
     }
   }
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   if (result && flags.fua) {
     result = co_await flush();
@@ -68,9 +77,12 @@ Task<Result<void>> Image::writev(std::uint64_t offset, IoVec from, WriteFlags fl
 
 Task<Result<bool>> Image::write_in_place(std::uint64_t offset, IoVec from) {
   const auto total = iovec_bytes(from);
+  if (encrypted() && (offset | total) % kSector != 0) {
+    co_return false;  // what a sector keeps is read, and written again, by who has it alone
+  }
   auto run = co_await find_run(offset, total);
   if (run && run->kind == Kind::kData && run->copied && run->bytes == total) {
-    auto written = co_await write_host(run->host, from);
+    auto written = co_await write_host(offset, run->host, from);
     if (!written) {
       co_return std::unexpected(written.error());
     }
@@ -86,32 +98,49 @@ Task<Result<bool>> Image::write_in_place(std::uint64_t offset, IoVec from) {
       co_return false;
     }
   }
-  for (std::uint64_t done = 0; done < total; done += run->bytes) {
+  Gather pieces;
+  Result<void> found;
+  for (std::uint64_t done = 0; done < total && !pieces.failed(); done += run->bytes) {
     run = co_await find_run(offset + done, total - done);
     if (!run) {
-      co_return std::unexpected(run.error());
+      found = std::unexpected(run.error());
+      break;
     }
-    const IoSlice piece(from, done, run->bytes);
-    auto written = co_await write_host(run->host, piece);
-    if (!written) {
-      co_return std::unexpected(written.error());
-    }
+    pieces.start(write_part(offset, run->host, run->bytes, from, done));
+    co_await pieces.wait_below(kMaxTogether);
+  }
+  auto written = co_await pieces.wait();
+  if (!written || !found) {
+    co_return std::unexpected(!written ? written.error() : found.error());
   }
   co_return true;
 }
 
-Task<Result<void>> Image::write_host(std::uint64_t host, IoVec from) {
+/// Writes the `bytes` of the request at `offset` from `done` on.
+Task<Result<void>> Image::write_part(std::uint64_t offset, std::uint64_t host, std::uint64_t bytes, IoVec from,
+                                     std::uint64_t done) {
+  const IoSlice piece(from, done, bytes);
+  auto written = co_await write_host(offset + done, host, piece);
+  co_return written;
+}
+
+Task<Result<void>> Image::write_host(std::uint64_t offset, std::uint64_t host, IoVec from) {
   if (!data_file_) {
     // A damaged mapping must not let the guest write over the tables, the header least of all.
     const auto end = geometry_.clusters_for(host + iovec_bytes(from));
     for (auto cluster = host >> geometry_.cluster_bits; cluster < end; ++cluster) {
-      if (refcounts_->is_metadata(cluster)) {
-        co_return corrupt(fmt::format("maps guest data to cluster {:#x}, where a table of the image is",
-                                      cluster << geometry_.cluster_bits));
+      if (is_guarded(cluster)) {
+        co_return overlap(cluster);
       }
     }
   }
-  auto written = co_await data().writev(host, from);
+  data().debug_event(DebugEvent::kWriteAio);
+  Result<void> written;
+  if (encrypted()) {
+    written = co_await write_encrypted(offset, host, from);
+  } else {
+    written = co_await data().writev(host, from);
+  }
   co_return written;
 }
 
@@ -157,9 +186,7 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     const auto mapping = geometry_.classify(entry, 0);
     const bool invalid = mapping.kind == Kind::kInvalid;
     if (invalid && plan.clusters == 0) {
-      co_return corrupt(
-          fmt::format("L2 entry {:#018x} (bitmap {:#x}) of guest offset {:#x} contradicts the format",
-                      entry.value, entry.bitmap, offset));
+      co_return bad_entry(offset, entry, true);
     }
     const bool compressed = mapping.kind == Kind::kCompressed;
     const auto host = compressed || invalid ? std::nullopt : geometry_.host_of(entry);
@@ -196,8 +223,9 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     const auto entry = load_l2(pin->data(), index_in_slice(at), geometry_);
     return plan.in_place && geometry_.classify(entry, geometry_.subcluster_index(at)).kind == Kind::kData;
   };
-  const auto copy_begin = has_data(offset) ? offset : align_down(offset, unit);
-  const auto copy_end = has_data(offset + bytes - 1) ? offset + bytes : align_up(offset + bytes, unit);
+  const auto least = encrypted() ? kSector : 1;  // what is encrypted together
+  const auto copy_begin = align_down(offset, has_data(offset) ? least : unit);
+  const auto copy_end = align_up(offset + bytes, has_data(offset + bytes - 1) ? least : unit);
   std::vector<std::uint8_t> head(static_cast<std::size_t>(offset - copy_begin));
   std::vector<std::uint8_t> tail(static_cast<std::size_t>(copy_end - offset - bytes));
   Result<void> done;
@@ -208,15 +236,17 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     if (!head_zero || !tail_zero) {
       done = std::unexpected(!head_zero ? head_zero.error() : tail_zero.error());
     } else {
-      skip_copy = *head_zero && *tail_zero && run.fresh;
+      skip_copy = *head_zero && *tail_zero && run.fresh && !encrypted();
       const iovec head_vec{head.data(), head.size()};
       const iovec tail_vec{tail.data(), tail.size()};
+      Gather reads;
       if (!*head_zero) {
-        done = co_await read_locked(copy_begin, {&head_vec, 1});
+        reads.start(read_locked(copy_begin, {&head_vec, 1}));
       }
-      if (done && !*tail_zero) {
-        done = co_await read_locked(offset + bytes, {&tail_vec, 1});
+      if (!*tail_zero) {
+        reads.start(read_locked(offset + bytes, {&tail_vec, 1}));
       }
+      done = co_await reads.wait();
     }
   }
   if (done) {
@@ -228,7 +258,8 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     if (!skip_copy && !tail.empty()) {
       all.append(tail.data(), tail.size());
     }
-    done = co_await write_host(plan.host + (skip_copy ? offset : copy_begin) - begin, all);
+    const auto first = skip_copy ? offset : copy_begin;
+    done = co_await write_host(first, plan.host + first - begin, all);
   }
   if (!done) {
     if (!plan.in_place && !geometry_.external_data) {

@@ -21,7 +21,7 @@ Task<Result<void>> Image::flush() {
   }
   auto result = co_await flush_covering(true);
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }
@@ -48,6 +48,7 @@ Task<Result<void>> Image::barrier() {
       co_return flushed;
     }
   }
+  file_->debug_event(DebugEvent::kFlushToDisk);
   auto flushed = co_await file_->flush();
   co_return flushed;
 }
@@ -59,8 +60,16 @@ Task<Result<void>> Image::writeback(bool durable) {
       co_return settled;
     }
   }
+  if (lazy_ && !counts_deferred_ && (l2_cache_->has_dirty() || !dirty_l1_sectors_.empty())) {
+    auto deferred = co_await defer_counts();
+    if (!deferred) {
+      co_return deferred;
+    }
+  }
+  // Counts that may stay behind are written only when they crowd the memory.
+  const bool leave_counts = lazy_ && counts_deferred_ && !refcounts_->cache().crowded();
   // The moment: no waiting between these four lines.
-  auto counts = refcounts_->cache().take_dirty();
+  auto counts = leave_counts ? std::vector<SliceCache::Dirty>{} : refcounts_->cache().take_dirty();
   auto slices = l2_cache_->take_dirty();
   auto l1 = take_dirty_l1();
   auto frees = std::exchange(pending_frees_, {});
@@ -86,14 +95,44 @@ Task<Result<void>> Image::writeback(bool durable) {
   co_return done;
 }
 
+Task<Result<void>> Image::defer_counts() {
+  header_.incompatible |= kDirty;
+  auto written = co_await write_header_fields();
+  if (!written) {
+    header_.incompatible &= ~kDirty;
+  }
+  counts_deferred_ = written.has_value();
+  co_return written;
+}
+
+Task<Result<void>> Image::settle_counts() {
+  lazy_ = false;
+  auto done = co_await flush_covering(true);
+  if (done && refcounts_->cache().has_dirty()) {  // of clusters that became free just now
+    done = co_await flush_covering(true);
+  }
+  if (done && counts_deferred_) {
+    header_.incompatible &= ~kDirty;
+    done = co_await write_header_fields();
+    counts_deferred_ = !done.has_value();
+  }
+  co_return done;
+}
+
 Task<Result<void>> Image::write_metadata(std::vector<SliceCache::Dirty>& counts,
                                          std::vector<SliceCache::Dirty>& slices,
                                          const std::vector<L1Sector>& l1) {
+  if (!counts.empty()) {
+    file_->debug_event(DebugEvent::kRefblockUpdatePart);
+  }
   auto done = co_await write_slices(*file_, counts);
   if (!done || (slices.empty() && l1.empty())) {
     co_return done;
   }
   done = co_await barrier();  // A
+  if (done && !slices.empty()) {
+    file_->debug_event(DebugEvent::kL2Update);
+  }
   if (done) {
     done = co_await write_slices(*file_, slices);
   }
@@ -121,6 +160,7 @@ std::vector<Image::L1Sector> Image::take_dirty_l1() {
 Task<Result<void>> Image::write_l1(const std::vector<L1Sector>& sectors) {
   for (const auto& sector : sectors) {
     const iovec vec{const_cast<std::uint8_t*>(sector.bytes.data()), sector.bytes.size()};
+    file_->debug_event(DebugEvent::kL1Update);
     auto written = co_await file_->writev(header_.l1_table_offset + sector.number * kSector, {&vec, 1});
     if (!written) {
       co_return written;

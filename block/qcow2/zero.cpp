@@ -23,11 +23,15 @@ Task<Result<void>> Image::discard(std::uint64_t offset, std::uint64_t bytes) {
       (header_.autoclear & kRawExternalData) != 0) {
     co_return Result<void>{};
   }
+  auto noted = co_await note_change(begin, end - begin);
+  if (!noted) {
+    co_return noted;
+  }
   auto hold = lock_clusters(begin, end - begin, RangeLock::Mode::kExclusive);
   co_await hold;
   auto result = co_await zero_clusters(begin, end - begin, true, true);
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   co_return result;
 }
@@ -41,14 +45,16 @@ Task<Result<void>> Image::write_zeroes(std::uint64_t offset, std::uint64_t bytes
   }
   const auto end = offset + bytes;
   // Without a zero flag, an unallocated cluster is zero only where nothing lies behind it.
-  const bool by_mapping =
-      (header_.version >= 3 || (!backing_ && flags.may_unmap)) && (header_.autoclear & kRawExternalData) == 0;
+  const bool by_mapping = (header_.version >= 3 || !backing_) && (header_.autoclear & kRawExternalData) == 0;
   auto whole_begin = geometry_.cluster_end(offset);
   auto whole_end = end == size() ? geometry_.cluster_end(end) : geometry_.cluster_start(end);
   if (!by_mapping || whole_begin >= whole_end) {
     whole_begin = whole_end = end;
   }
-  Result<void> result;
+  auto result = co_await note_change(offset, bytes);
+  if (!result) {
+    co_return result;
+  }
   {
     auto hold = lock_clusters(offset, bytes, RangeLock::Mode::kExclusive);
     co_await hold;
@@ -61,7 +67,7 @@ Task<Result<void>> Image::write_zeroes(std::uint64_t offset, std::uint64_t bytes
     }
   }
   if (!result && result.error().code == ErrorCode::kCorrupt) {
-    co_await mark_corrupt();
+    co_await mark_corrupt(result.error());
   }
   if (result && flags.fua) {
     result = co_await flush();
@@ -119,7 +125,7 @@ Task<Result<void>> Image::zero_clusters(std::uint64_t offset, std::uint64_t byte
       const auto old = load_l2(pin->data(), index, geometry_);
       const bool compressed = (old.value & kCompressedFlag) != 0;
       const auto host = compressed ? std::nullopt : geometry_.host_of(old);
-      const bool keep_host = !unmap && host && (old.value & kCopied) != 0;
+      const bool keep_host = !unmap && header_.version >= 3 && host && (old.value & kCopied) != 0;
       L2Entry entry;
       if (keep_host) {
         entry.value = *host | kCopied;

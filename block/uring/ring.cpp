@@ -59,12 +59,27 @@ Ring::~Ring() { io_uring_queue_exit(&ring_); }
 
 void Ring::Operation::prepare(io_uring_sqe& sqe) {
   switch (kind_) {
-    case Kind::kReadv: io_uring_prep_readv2(&sqe, file_, vec_, count_, offset_, flags_); break;
-    case Kind::kWritev: io_uring_prep_writev2(&sqe, file_, vec_, count_, offset_, flags_); break;
+    case Kind::kReadv:
+      io_uring_prep_readv2(&sqe, file_, static_cast<const iovec*>(memory_), count_, offset_, flags_);
+      break;
+    case Kind::kWritev:
+      io_uring_prep_writev2(&sqe, file_, static_cast<const iovec*>(memory_), count_, offset_, flags_);
+      break;
     case Kind::kFdatasync: io_uring_prep_fsync(&sqe, file_, IORING_FSYNC_DATASYNC); break;
     case Kind::kFallocate:
       io_uring_prep_fallocate(&sqe, file_, flags_, static_cast<off_t>(offset_), static_cast<off_t>(bytes_));
       break;
+    case Kind::kAccept: io_uring_prep_accept(&sqe, file_, nullptr, nullptr, SOCK_CLOEXEC); break;
+    case Kind::kConnect:
+      io_uring_prep_connect(&sqe, file_, static_cast<const sockaddr*>(memory_),
+                            static_cast<socklen_t>(bytes_));
+      break;
+    case Kind::kRecv: io_uring_prep_recv(&sqe, file_, const_cast<void*>(memory_), bytes_, flags_); break;
+    case Kind::kSendmsg:
+      io_uring_prep_sendmsg(&sqe, file_, static_cast<const msghdr*>(memory_), static_cast<unsigned>(flags_));
+      break;
+    case Kind::kPoll: io_uring_prep_poll_add(&sqe, file_, static_cast<unsigned>(flags_)); break;
+    case Kind::kTimeout: io_uring_prep_timeout(&sqe, &duration_, 0, 0); break;
   }
   io_uring_sqe_set_data(&sqe, this);
 }
@@ -74,12 +89,17 @@ void Ring::Operation::run_blocking() {
   const auto count = static_cast<int>(count_);
   do {
     switch (kind_) {
-      case Kind::kReadv: result_ = result_of(::preadv2(file_, vec_, count, offset, flags_)); break;
-      case Kind::kWritev: result_ = result_of(::pwritev2(file_, vec_, count, offset, flags_)); break;
+      case Kind::kReadv:
+        result_ = result_of(::preadv2(file_, static_cast<const iovec*>(memory_), count, offset, flags_));
+        break;
+      case Kind::kWritev:
+        result_ = result_of(::pwritev2(file_, static_cast<const iovec*>(memory_), count, offset, flags_));
+        break;
       case Kind::kFdatasync: result_ = result_of(::fdatasync(file_)); break;
       case Kind::kFallocate:
         result_ = result_of(::fallocate(file_, flags_, offset, static_cast<off_t>(bytes_)));
         break;
+      default: result_ = -EAGAIN; break;  // never waited for in a call: see start()
     }
   } while (result_ == -EINTR);
 }
@@ -87,7 +107,7 @@ void Ring::Operation::run_blocking() {
 Ring::Operation Ring::readv(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags) {
   Operation operation(*this, Operation::Kind::kReadv, file);
   operation.offset_ = offset;
-  operation.vec_ = vec;
+  operation.memory_ = vec;
   operation.count_ = count;
   operation.flags_ = flags;
   return operation;
@@ -109,6 +129,88 @@ Ring::Operation Ring::fallocate(int file, int mode, std::uint64_t offset, std::u
   return operation;
 }
 
+Ring::Operation Ring::accept(int socket) { return {*this, Operation::Kind::kAccept, socket}; }
+
+Ring::Operation Ring::connect(int socket, const sockaddr* address, socklen_t bytes) {
+  Operation operation(*this, Operation::Kind::kConnect, socket);
+  operation.memory_ = address;
+  operation.bytes_ = bytes;
+  return operation;
+}
+
+Ring::Operation Ring::recv(int socket, void* to, std::size_t bytes, int flags) {
+  Operation operation(*this, Operation::Kind::kRecv, socket);
+  operation.memory_ = to;
+  operation.bytes_ = bytes;
+  operation.flags_ = flags;
+  return operation;
+}
+
+Ring::Operation Ring::sendmsg(int socket, const msghdr* message, int flags) {
+  Operation operation(*this, Operation::Kind::kSendmsg, socket);
+  operation.memory_ = message;
+  operation.flags_ = flags;
+  return operation;
+}
+
+Ring::Operation Ring::poll(int file, short events) {
+  Operation operation(*this, Operation::Kind::kPoll, file);
+  operation.flags_ = events;
+  return operation;
+}
+
+Ring::Operation Ring::timeout(std::chrono::nanoseconds duration) {
+  Operation operation(*this, Operation::Kind::kTimeout, -1);
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(duration);
+  operation.duration_.tv_sec = seconds.count();
+  operation.duration_.tv_nsec = (duration - seconds).count();
+  return operation;
+}
+
+void Ring::queue_cancel(Operation& operation, io_uring_sqe& entry) {
+  io_uring_prep_cancel(&entry, &operation, 0);
+  io_uring_sqe_set_data(&entry, nullptr);
+  ++in_flight_;
+}
+
+void Ring::cancel(Operation& operation) {
+  const auto same = [&](const Overflow& waiting) { return waiting.operation == &operation; };
+  io_uring_sqe* entry = std::none_of(overflow_.begin(), overflow_.end(), same) ? get_entry() : nullptr;
+  if (entry == nullptr) {
+    overflow_.push_back({&operation, true});
+    return;
+  }
+  queue_cancel(operation, *entry);
+  if (!dispatching_) {
+    submit();
+  }
+}
+
+io_uring_sqe* Ring::get_entry() {
+  io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+  if (entry == nullptr) {
+    submit();
+    entry = io_uring_get_sqe(&ring_);
+  }
+  return entry;
+}
+
+void Ring::queue_overflow() {
+  while (!overflow_.empty()) {
+    io_uring_sqe* entry = get_entry();
+    if (entry == nullptr) {
+      return;
+    }
+    const auto waiting = overflow_.front();
+    overflow_.pop_front();
+    if (waiting.cancel) {
+      queue_cancel(*waiting.operation, *entry);
+    } else {
+      waiting.operation->prepare(*entry);
+    }
+  }
+}
+
 void Ring::submit() {
   // EAGAIN and EBUSY mean "later": the entries stay queued, and run_once() submits again.
   while (io_uring_sq_ready(&ring_) != 0 && io_uring_submit(&ring_) == -EINTR) {
@@ -117,14 +219,15 @@ void Ring::submit() {
 
 bool Ring::start(Operation& operation, std::coroutine_handle<> waiter) {
   operation.waiter_ = waiter;
-  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  if (sqe == nullptr) {
-    submit();
-    sqe = io_uring_get_sqe(&ring_);
-  }
-  if (sqe == nullptr) {
+  io_uring_sqe* sqe = overflow_.empty() ? get_entry() : nullptr;
+  if (sqe == nullptr && operation.is_file()) {
     operation.run_blocking();
     return false;
+  }
+  if (sqe == nullptr) {
+    overflow_.push_back({&operation, false});
+    ++in_flight_;
+    return true;
   }
   operation.prepare(*sqe);
   ++in_flight_;
@@ -148,6 +251,7 @@ bool Ring::start(Operation& operation, std::coroutine_handle<> waiter) {
 void Ring::run_once(bool wait) {
   inline_budget_ = kInlineBudget;
   dispatching_ = true;
+  queue_overflow();
   if (wait && in_flight_ != 0 && io_uring_cq_ready(&ring_) == 0) {
     io_uring_submit_and_wait(&ring_, 1);
   } else {
@@ -159,18 +263,23 @@ void Ring::run_once(bool wait) {
     const unsigned count = io_uring_peek_batch_cqe(&ring_, completions.data(), kBatch);
     for (unsigned i = 0; i < count; ++i) {
       ended[i] = static_cast<Operation*>(io_uring_cqe_get_data(completions[i]));
-      ended[i]->result_ = completions[i]->res;
+      if (ended[i] != nullptr) {  // a cancellation itself has nobody waiting
+        ended[i]->result_ = completions[i]->res;
+      }
     }
     io_uring_cq_advance(&ring_, count);
     in_flight_ -= count;
     for (unsigned i = 0; i < count; ++i) {
-      ended[i]->waiter_.resume();
+      if (ended[i] != nullptr) {
+        ended[i]->waiter_.resume();
+      }
     }
     if (count < kBatch) {
       break;
     }
   }
   dispatching_ = false;
+  queue_overflow();
   submit();
 }
 

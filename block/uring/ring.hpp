@@ -1,5 +1,5 @@
-// The one place that talks to io_uring: host file I/O as awaitables, and the executor that resumes their
-// coroutines.
+// The one place that talks to io_uring: host file and socket I/O as awaitables, and the executor that resumes
+// their coroutines.
 //
 // An operation lives in the frame of the coroutine that awaits it; nothing is allocated for an I/O. Outside
 // of run_once() an operation is submitted at once and, when the kernel has finished it by then (its data was
@@ -13,11 +13,14 @@
 #pragma once
 
 #include <liburing.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <chrono>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 
 #include "base/result.hpp"
@@ -69,7 +72,20 @@ class Ring final : public Executor {
 
    private:
     friend class Ring;
-    enum class Kind : std::uint8_t { kReadv, kWritev, kFdatasync, kFallocate };
+    enum class Kind : std::uint8_t {
+      kReadv,
+      kWritev,
+      kFdatasync,
+      kFallocate,
+      kAccept,
+      kConnect,
+      kRecv,
+      kSendmsg,
+      kPoll,
+      kTimeout,
+    };
+    /// Whether it ends within a bounded time, so that it may be done by a blocking call.
+    [[nodiscard]] bool is_file() const { return kind_ <= Kind::kFallocate; }
     Operation(Ring& ring, Kind kind, int file) : ring_(ring), kind_(kind), file_(file) {}
 
     void prepare(io_uring_sqe& sqe);
@@ -81,7 +97,8 @@ class Ring final : public Executor {
     int file_;
     int flags_ = 0;
     unsigned count_ = 0;
-    const iovec* vec_ = nullptr;
+    const void* memory_ = nullptr;  ///< iovecs, address, buffer or message
+    __kernel_timespec duration_{};
     std::uint64_t offset_ = 0;
     std::uint64_t bytes_ = 0;
     std::int32_t result_ = 0;
@@ -96,14 +113,40 @@ class Ring final : public Executor {
   /// `mode`: FALLOC_FL_*.
   Operation fallocate(int file, int mode, std::uint64_t offset, std::uint64_t bytes);
 
+  /// Gives the new connection's descriptor (close-on-exec).
+  Operation accept(int socket);
+  Operation connect(int socket, const sockaddr* address, socklen_t bytes);
+  /// At most `bytes`, at least one; 0 at the end of the stream. `flags`: MSG_*.
+  Operation recv(int socket, void* to, std::size_t bytes, int flags = 0);
+  Operation sendmsg(int socket, const msghdr* message, int flags = 0);
+  /// Waits until one of `events` (POLLIN, ...) or an error is there, and gives the events.
+  Operation poll(int file, short events);
+  /// -ETIME when the time is over.
+  Operation timeout(std::chrono::nanoseconds duration);
+  /// Asks for a socket operation, poll or timeout in flight to end: it ends with -ECANCELED, or as it would
+  /// have if it was faster. Its coroutine goes on from run_once().
+  void cancel(Operation& operation);
+
  private:
   explicit Ring(const io_uring& ring) : ring_(ring) {}
   /// False if the operation has ended already and the coroutine shall go on.
   bool start(Operation& operation, std::coroutine_handle<> waiter);
   /// Hands the queue to the kernel; what it does not take stays for the next call.
   void submit();
+  /// A free entry of the queue, or nothing if the kernel takes none now.
+  io_uring_sqe* get_entry();
+  /// Queues what had found no entry.
+  void queue_overflow();
+  void queue_cancel(Operation& operation, io_uring_sqe& entry);
+
+  /// Waiting for an entry of the queue, to start or to be cancelled.
+  struct Overflow {
+    Operation* operation;
+    bool cancel;
+  };
 
   io_uring ring_;
+  std::deque<Overflow> overflow_;
   std::size_t in_flight_ = 0;
   unsigned inline_budget_ = kInlineBudget;
   bool dispatching_ = false;

@@ -192,6 +192,10 @@ void Piix4Pm::raise(std::uint16_t status) {
   update_sci();
 }
 
+void Piix4Pm::announce_serial_ports(bool first, bool second) {
+  set_register(0x67, 1, (first ? 0x08U : 0U) | (second ? 0x90U : 0U), 0xFF);
+}
+
 void Piix4Pm::power_button() { raise(kPwrbtn); }
 
 void Piix4Pm::rtc_alarm() { raise(kRtc); }

@@ -45,6 +45,8 @@ class Piix4Pm final : public PciFunction, public Device, private IoHandler {
   /// GPE0: status (2 bytes, written ones clear), enable (2 bytes); at 0xAFE0 on QEMU's `pc`.
   [[nodiscard]] IoHandler& gpe() { return gpe_; }
 
+  /// Says in DEVRESF's place, as QEMU's `pc` does, which serial ports the board has. At set-up only.
+  void announce_serial_ports(bool first, bool second);
   /// The power button was pressed: PWRBTN_STS, and an SCI if the guest wants one.
   void power_button();
   /// The RTC's alarm interrupt went up: RTC_STS.

@@ -56,6 +56,16 @@ TEST_CASE_METHOD(Fixture, "piix4_after_reset_identifies_itself", "[chipset]") {
   REQUIRE((chip.config_read(0x5B, 1) & 2) != 0);
 }
 
+TEST_CASE_METHOD(Fixture, "piix4_tells_which_serial_ports_there_are", "[chipset]") {
+  REQUIRE(chip.config_read(0x67, 1) == 0x00);
+  chip.announce_serial_ports(true, false);
+  REQUIRE(chip.config_read(0x67, 1) == 0x08);
+  chip.announce_serial_ports(true, true);
+  chip.config_write(0x67, 1, 0);
+  chip.reset();
+  REQUIRE(chip.config_read(0x67, 1) == 0x98);
+}
+
 TEST_CASE_METHOD(Fixture, "piix4_pm_range_is_decoded_where_pmbase_says_and_only_when_enabled", "[chipset]") {
   REQUIRE(ports.read(kCnt, 2) == 0);
   chip.config_write(0x80, 1, 0);

@@ -18,6 +18,10 @@ struct IdeGeometry {
   std::uint8_t sectors = 0;     ///< 1..63, a track
 };
 
+/// How a BIOS presents a disk to programs that address by cylinder, head and sector. The values are those of
+/// CMOS byte 0x39.
+enum class BiosTranslation : std::uint8_t { kNone = 0, kLba = 1, kLarge = 2, kRechs = 3 };
+
 struct IdeDriveConfig {
   IdeKind kind = IdeKind::kDisk;
   /// The content: required for a disk, null for a CD-ROM drive without a disc. Must outlive the drive or, for
@@ -30,6 +34,7 @@ struct IdeDriveConfig {
   /// Default: 16 heads and 63 sectors, as every BIOS of the time expects, with as many cylinders as fit (at
   /// most 16383).
   std::optional<IdeGeometry> geometry;
+  std::optional<BiosTranslation> translation;  ///< for the board's CMOS; default: what the geometry needs
   bool read_only = false;   ///< writes fail with an aborted command even if `block` could take them
   bool write_cache = true;  ///< enabled at power-on; when off, writes are durable when the command ends
 };

@@ -80,6 +80,13 @@ Result<void> FwCfg::add_file(std::string_view name, std::vector<std::uint8_t> by
   return {};
 }
 
+void FwCfg::set_file(std::string_view name, std::vector<std::uint8_t> bytes) {
+  if (const auto found = files_.find(name); found != files_.end()) {
+    found->second.bytes = std::move(bytes);
+    number_files();
+  }
+}
+
 std::span<const std::uint8_t> FwCfg::file(std::string_view name) const {
   const auto found = files_.find(name);
   return found == files_.end() ? std::span<const std::uint8_t>{} : found->second.bytes;

@@ -39,6 +39,8 @@ class FwCfg final : public Device {
   /// many.
   [[nodiscard]] Result<void> add_file(std::string_view name, std::vector<std::uint8_t> bytes,
                                       bool writable = false);
+  /// Gives a file that exists another content. For the board, between a reset and what the guest does next.
+  void set_file(std::string_view name, std::vector<std::uint8_t> bytes);
   /// What a file holds now (guests write some), or nothing for an unknown name. Valid until the next
   /// add_file.
   [[nodiscard]] std::span<const std::uint8_t> file(std::string_view name) const;

@@ -219,3 +219,12 @@ TEST_CASE("fw_cfg_random_accesses_never_crash", "[fw_cfg]") {
   f.device.reset();
   CHECK(f.read_key(0, 4) == ByteVector{'Q', 'E', 'M', 'U'});
 }
+
+TEST_CASE_METHOD(Fixture, "file_given_another_content_has_its_size_in_the_directory", "[fw_cfg]") {
+  device.set_file("etc/zebra", {5, 6, 7, 8, 9});
+  device.set_file("etc/unknown", {1});
+  const auto directory = read_key(0x19, 4 + 2 * 64);
+  REQUIRE(load_be<std::uint32_t>(directory.data()) == 2);
+  REQUIRE(load_be<std::uint32_t>(&directory[4 + 64]) == 5);
+  REQUIRE(read_key(load_be<std::uint16_t>(&directory[4 + 64 + 4]), 6) == ByteVector{5, 6, 7, 8, 9, 0});
+}

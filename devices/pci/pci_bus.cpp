@@ -52,11 +52,14 @@ PciFunction* PciBus::addressed() const {
   return enabled && bus_zero ? sockets_[(state_.CONFIG_ADDRESS >> 8) & 0xFF].function : nullptr;
 }
 
+unsigned PciBus::register_at(std::uint64_t offset) const {
+  return (state_.CONFIG_ADDRESS & 0xFF) | (static_cast<unsigned>(offset - kConfigData) & 3);
+}
+
 std::uint64_t PciBus::read(std::uint64_t offset, unsigned width) {
   if (offset >= kConfigData) {
     const PciFunction* function = addressed();
-    const auto reg = (state_.CONFIG_ADDRESS & 0xFC) | ((offset - kConfigData) & 3);
-    return function != nullptr ? function->config_read(static_cast<unsigned>(reg), width) : all_ones(width);
+    return function != nullptr ? function->config_read(register_at(offset), width) : all_ones(width);
   }
   // Only a 32-bit access is to CONFIG_ADDRESS; others pass to the bus, where nobody answers.
   return offset == 0 && width == 4 ? state_.CONFIG_ADDRESS : all_ones(width);
@@ -65,11 +68,10 @@ std::uint64_t PciBus::read(std::uint64_t offset, unsigned width) {
 void PciBus::write(std::uint64_t offset, unsigned width, std::uint64_t value) {
   if (offset >= kConfigData) {
     if (PciFunction* function = addressed(); function != nullptr) {
-      const auto reg = (state_.CONFIG_ADDRESS & 0xFC) | ((offset - kConfigData) & 3);
-      function->config_write(static_cast<unsigned>(reg), width, static_cast<std::uint32_t>(value));
+      function->config_write(register_at(offset), width, static_cast<std::uint32_t>(value));
     }
   } else if (offset == 0 && width == 4) {
-    state_.CONFIG_ADDRESS = static_cast<std::uint32_t>(value) & 0x80FFFFFC;
+    state_.CONFIG_ADDRESS = static_cast<std::uint32_t>(value) & 0x80FFFFFF;
   }
 }
 

@@ -1,9 +1,9 @@
 // A PCI bus and configuration mechanism #1.
 // Models: CONFIG_ADDRESS (0xCF8, 32-bit only) and CONFIG_DATA (0xCFC..0xCFF), bus 0, BAR decoding, INTx
 // swizzling to four PIRQ wires as QEMU's `pc` and the PIIX boards have it: wire = (slot + pin - 2) mod 4.
-// Missing: bridges and buses above 0, special cycles.
-// Documentation: PCI Local Bus Specification 2.2, section 3.2.2.3.2; Intel 82441FX datasheet (290549),
-// section 3.1.
+// Bits 1 and 0 of CONFIG_ADDRESS are kept and select the byte for an access at 0xCFC, as on QEMU; the
+// specification has them zero. Missing: bridges and buses above 0, special cycles. Documentation: PCI Local
+// Bus Specification 2.2, section 3.2.2.3.2; Intel 82441FX datasheet (290549), section 3.1.
 #pragma once
 
 #include <array>
@@ -54,6 +54,8 @@ class PciBus final : public Device, public IoHandler {
   };
 
   [[nodiscard]] PciFunction* addressed() const;
+  /// The register a data access at `offset` is to.
+  [[nodiscard]] unsigned register_at(std::uint64_t offset) const;
   void remap();
   void place(Socket& socket, unsigned index, const PciBar& bar, std::uint64_t address);
 

@@ -59,6 +59,22 @@ TEST_CASE_METHOD(Fixture, "config_data_reads_the_addressed_function", "[pci]") {
   REQUIRE(ports.read(0xCFC, 4) == 0xFFFFFFFF);
 }
 
+TEST_CASE_METHOD(Fixture, "low_bits_of_the_address_choose_the_byte_as_on_qemu", "[pci]") {
+  address(2);
+  REQUIRE(ports.read(0xCF8, 4) == (0x80000000 | (3U << 11) | 2));
+  REQUIRE(ports.read(0xCFC, 2) == 0x5678);
+  address(0x3C + 1);
+  REQUIRE(ports.read(0xCFC, 1) == 1);  // the interrupt pin
+  address(0x3C);
+  ports.write(0xCFC, 1, 0x5A);
+  address(0x3C + 3);
+  ports.write(0xCFC, 1, 0xFF);
+  address(0x3C);
+  REQUIRE(ports.read(0xCFC, 2) == 0x015A);
+  address(0xFF);
+  REQUIRE(ports.read(0xCFC, 4) == ports.read(0xCFF, 4));  // and past the end, of a kind
+}
+
 TEST_CASE_METHOD(Fixture, "bar_size_probe_keeps_type_bits", "[pci]") {
   address(0x10);
   ports.write(0xCFC, 4, 0xFFFFFFFF);

@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODULES = ["bad_input", "described", "running", "host_disk_full"]
+MODULES = ["bad_input", "described", "running", "host_disk_full", "monitor"]
 
 
 LAB_SECONDS = 600

@@ -22,6 +22,7 @@ class Piix4PmTest(DeviceTest):
         self.assertEqual(self.pm.readb(0x3D), 1)
         self.assertEqual(self.pm.readl(0x90), SMBUS | 1)
         self.assertEqual(self.pm.readb(0xD2), 9)
+        self.assertEqual(self.pm.readb(0x67), 0x98)  # both serial ports
 
     def test_range_moves_and_is_decoded_only_when_enabled(self):
         self.pm.writeb(0x80, 0)

@@ -32,6 +32,7 @@ MAY_INCLUDE = {
 LIBRARY_HOME = [
     (re.compile(r"linux/kvm(_para)?\.h$|asm/kvm(_para)?\.h$"), "vmm/kvm/"),
     (re.compile(r"liburing(\.h$|/)"), "block/uring/"),
+    (re.compile(r"gcrypt\.h$"), "block/crypto/"),
     (re.compile(r"rfb/"), "devices/vnc/"),
     (re.compile(r"(slirp/)?libslirp"), "devices/net/"),
 ]

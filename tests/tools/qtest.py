@@ -158,13 +158,16 @@ class Client:
 class Machine(Client):
     """A program started for one test, and the connection to it. Use as a context manager."""
 
-    def __init__(self, program, memory_mib=64, disks=(), cdrom=None, ide="piix3"):
+    def __init__(self, program, memory_mib=64, disks=(), cdrom=None, ide="piix3", more=None, qemu_more=()):
         """`disks`: images for the IDE units 0:0, 0:1, qcow2 if they are named so, else raw; `cdrom`: an ISO image at
-        1:0; `ide`: the IDE function's chip, "piix4" on Whistler only."""
+        1:0; `ide`: the IDE function's chip, "piix4" on Whistler only; `more`: further sections of the description, and
+        `qemu_more`: the arguments that mean the same to QEMU."""
         self.program = str(program)
         self.is_qemu = Path(program).name.startswith("qemu")
         self.exact_clock = True
         self._ide = ide
+        self._more = more or {}
+        self._qemu_more = qemu_more
         self.directory = Path(tempfile.mkdtemp(prefix="qtest-"))
         self._qmp = None
         path = self.directory / "qtest.sock"
@@ -206,6 +209,7 @@ class Machine(Client):
                           f"unix:{self.directory}/qmp.sock,server=on,wait=off"]
         for index, disk in enumerate(disks):
             arguments += ["-drive", f"if=ide,index={index},format={image_format(disk)},media=disk,file={disk}"]
+        arguments += self._qemu_more
         if cdrom:
             arguments += ["-drive", f"if=ide,index=2,format=raw,media=cdrom,file={cdrom}"]
         return arguments
@@ -220,7 +224,7 @@ class Machine(Client):
             drives.append(drive("cd0", 1, 0, "cdrom", cdrom))
         description = {"name": "qtest", "memory": f"{memory_mib}M", "clock": {"base": "utc"},
                        **({"machine": {"ide": self._ide}} if self._ide != "piix3" else {}), "drives": drives,
-                       "display": {"vga": "std", "vram": "16M"}, "serial": 2 * [{"backend": "none"}]}
+                       "display": {"vga": "std", "vram": "16M"}, "serial": 2 * [{"backend": "none"}], **self._more}
         file = self.directory / "machine.json"
         file.write_text(json.dumps(description, indent=2))
         return [self.program, "run", str(file), "--accel", "qtest", "--qtest", f"unix:{path}"]

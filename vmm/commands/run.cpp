@@ -22,11 +22,12 @@ struct RunOptions {
   unsigned timeout = 0;
   std::string accel = "kvm";
   std::string qtest;
+  std::vector<std::string> qmp;
   bool verbose = false;
 };
 
-int run_kvm(Description description, unsigned timeout) {
-  auto machine = Machine::create(std::move(description));
+int run_kvm(Description description, unsigned timeout, const std::vector<qmp::Address>& monitors) {
+  auto machine = Machine::create(std::move(description), monitors);
   if (!machine) {
     report(machine.error().reason);
     return machine.error().status;
@@ -58,6 +59,15 @@ int run(const RunOptions& options) {
     report(description.error().message);
     return kExitUsage;
   }
+  std::vector<qmp::Address> monitors;
+  for (const auto& text : options.qmp) {
+    auto address = qmp::parse_address(text);
+    if (!address) {
+      report(address.error().message);
+      return kExitUsage;
+    }
+    monitors.push_back(std::move(*address));
+  }
   // Taken by signalfd on the main thread; every thread inherits the mask.
   sigset_t mask;
   sigemptyset(&mask);
@@ -72,7 +82,7 @@ int run(const RunOptions& options) {
     }
     return outcome.status;
   }
-  return run_kvm(std::move(*description), options.timeout);
+  return run_kvm(std::move(*description), options.timeout, monitors);
 }
 
 }  // namespace
@@ -96,6 +106,11 @@ void add_run_command(CLI::App& app, int& status) {
       ->add_option("--qtest", options->qtest,
                    "With --accel qtest: unix:PATH connects to the client, unix:PATH,server listens")
       ->type_name("unix:PATH[,server]");
+  command
+      ->add_option("--qmp", options->qmp,
+                   "A monitor for QMP clients: unix:PATH,server listens, unix:PATH connects; may be repeated")
+      ->type_name("unix:PATH[,server]")
+      ->allow_extra_args(false);
   command->add_flag("-v,--verbose", options->verbose, "Also tell what the guest does that is not modelled");
   command->footer(
       "Exit status: 0 the guest powered off; 2 arguments or description; 3 this host cannot run it; 4 the "

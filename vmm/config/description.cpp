@@ -7,6 +7,7 @@
 #include <charconv>
 #include <fstream>
 #include <set>
+#include <tuple>
 
 #include "vmm/config/json_reader.hpp"
 #include "vmm/kvm/cpuid.hpp"
@@ -27,6 +28,7 @@ constexpr std::int64_t kLatestTime = 253'402'300'799;  // 9999-12-31: what the R
 constexpr std::size_t kNameLength = 64;
 constexpr std::size_t kSerialLength = 20;
 constexpr std::size_t kModelLength = 40;
+constexpr std::size_t kVersionLength = 8;
 
 Result<nlohmann::json> parse_json(std::string_view text) {
   using Event = nlohmann::json::parse_event_t;
@@ -193,11 +195,7 @@ class Reader {
     }
     read_debug(root.object("debug"));
     auto monitor = root.object("monitor");
-    std::string socket;
-    monitor.text("socket", socket);
-    if (!socket.empty()) {
-      leave_out("monitor.socket", "no monitor yet: the socket is not made");
-    }
+    monitor.text("socket", to_.monitor_socket);
     monitor.finish();
     auto on = root.object("on");
     const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset},
@@ -262,17 +260,10 @@ class Reader {
   }
 
   void read_boot(JsonObject section) {
-    if (section.has("order")) {
-      to_.boot.order.clear();
-      for (const auto& [value, path] : section.array("order", 4)) {
-        static const std::set<std::string, std::less<>> kKinds = {"disk", "cdrom", "floppy", "network"};
-        if (!value->is_string() || !kKinds.contains(value->get_ref<const std::string&>())) {
-          errors_.add(path, "must be one of \"disk\", \"cdrom\", \"floppy\", \"network\"");
-        } else {
-          to_.boot.order.push_back(value->get<std::string>());
-        }
-      }
-    }
+    read_boot_order(section, "order", to_.boot.order);
+    read_boot_order(section, "once", to_.boot.once);
+    section.boolean("floppy_check", to_.boot.floppy_check);
+    section.number("reboot_timeout", -1, 65535, to_.boot.reboot_timeout);
     section.boolean("menu", to_.boot.menu);
     section.number("menu_timeout", 0, 65535, to_.boot.menu_timeout);
     path(section, "kernel", to_.boot.kernel);
@@ -282,6 +273,20 @@ class Reader {
       section.error(to_.boot.initrd.empty() ? "cmdline" : "initrd", "is of no use without boot.kernel");
     }
     section.finish();
+  }
+
+  void read_boot_order(JsonObject& section, std::string_view key, std::vector<std::string>& to) {
+    static const std::set<std::string, std::less<>> kKinds = {"disk", "cdrom", "floppy", "network"};
+    if (section.has(key)) {
+      to.clear();
+    }
+    for (const auto& [value, path] : section.array(key, 4)) {
+      if (!value->is_string() || !kKinds.contains(value->get_ref<const std::string&>())) {
+        errors_.add(path, "must be one of \"disk\", \"cdrom\", \"floppy\", \"network\"");
+      } else {
+        to.push_back(value->get<std::string>());
+      }
+    }
   }
 
   void read_firmware(JsonObject section) {
@@ -312,12 +317,13 @@ class Reader {
     section.boolean("read_only", drive.read_only);
     section.text("serial", drive.serial);
     section.text("model", drive.model);
-    if (drive.serial.size() > kSerialLength || drive.model.size() > kModelLength) {
-      section.error(drive.serial.size() > kSerialLength ? "serial" : "model",
-                    fmt::format("is too long: a drive has room for {} characters",
-                                drive.serial.size() > kSerialLength ? kSerialLength : kModelLength));
-    }
-    for (const auto& [key, text] : {std::pair("serial", &drive.serial), std::pair("model", &drive.model)}) {
+    section.text("version", drive.version);
+    for (const auto& [key, text, room] :
+         {std::tuple("serial", &drive.serial, kSerialLength), std::tuple("model", &drive.model, kModelLength),
+          std::tuple("version", &drive.version, kVersionLength)}) {
+      if (text->size() > room) {
+        section.error(key, fmt::format("is too long: a drive has room for {} characters", room));
+      }
       if (!std::ranges::all_of(*text, [](char c) { return c >= ' ' && c <= '~'; })) {
         section.error(key, "has characters other than printable ASCII");
       }
@@ -328,8 +334,26 @@ class Reader {
       chs.number("cylinders", 1, 65535, geometry.cylinders);
       chs.number("heads", 1, 16, geometry.heads);
       chs.number("sectors", 1, 255, geometry.sectors);
+      chs.choice("translation",
+                 {{"auto", Translation::kAuto},
+                  {"none", Translation::kNone},
+                  {"lba", Translation::kLba},
+                  {"large", Translation::kLarge},
+                  {"rechs", Translation::kRechs}},
+                 drive.translation);
       chs.finish();
       drive.geometry = geometry;
+    }
+    if (section.has("bios_geometry")) {
+      Geometry geometry;
+      auto chs = section.object("bios_geometry");
+      for (const auto& [key, to] :
+           {std::pair("cylinders", &geometry.cylinders), std::pair("heads", &geometry.heads),
+            std::pair("sectors", &geometry.sectors)}) {
+        chs.number(key, 0, 65535, *to);
+      }
+      chs.finish();
+      drive.bios_geometry = geometry;
     }
     if (drive.file.empty() && !optical) {
       section.need("file", "a disk needs its image");
@@ -451,6 +475,7 @@ class Reader {
       }
       to_.debug.exit_port = static_cast<std::uint16_t>(port);
     }
+    section.boolean("testdev", to_.debug.testdev);
     section.finish();
   }
 

@@ -24,6 +24,8 @@ enum class DriveInterface : std::uint8_t { kIde, kFloppy };
 enum class IdeChip : std::uint8_t { kPiix3, kPiix4 };
 enum class Media : std::uint8_t { kDisk, kCdrom };
 
+enum class Translation : std::uint8_t { kAuto, kNone, kLba, kLarge, kRechs };
+
 struct Geometry {
   std::uint32_t cylinders = 0, heads = 0, sectors = 0;
 };
@@ -37,8 +39,10 @@ struct DriveDescription {
   std::string format;  ///< "raw" or "qcow2"; never guessed
   CacheMode cache = CacheMode::kWriteback;
   bool read_only = false;
-  std::string serial, model;
+  std::string serial, model, version;
   std::optional<Geometry> geometry;
+  Translation translation = Translation::kAuto;  ///< given within the geometry
+  std::optional<Geometry> bios_geometry;         ///< what the BIOS shows, if not what it works out
 };
 
 struct VncDescription {
@@ -79,6 +83,9 @@ struct Description {
   } clock;
   struct {
     std::vector<std::string> order = {"disk", "cdrom"};
+    std::vector<std::string> once;     ///< instead of `order` until the first reset; empty: none
+    bool floppy_check = true;          ///< the BIOS starts no floppy without a boot signature
+    std::int32_t reboot_timeout = -1;  ///< milliseconds after which a failed boot is tried again; -1: never
     bool menu = false;
     unsigned menu_timeout = 0;  ///< milliseconds
     std::string kernel, initrd, cmdline;
@@ -96,7 +103,9 @@ struct Description {
   struct {
     std::string console;  ///< "stdio" or "file:PATH"
     std::optional<std::uint16_t> exit_port;
+    bool testdev = false;  ///< QEMU's pc-testdev, for kvm-unit-tests
   } debug;
+  std::string monitor_socket;  ///< a unix socket to listen on for QMP clients; empty: none
   /// Parts the description asks for that this version does not have yet, one line each with their paths: the
   /// machine runs without them, and whoever starts it is told.
   std::vector<std::string> left_out;

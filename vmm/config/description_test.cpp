@@ -134,3 +134,31 @@ TEST_CASE("identity_that_a_drive_cannot_tell_is_refused", "[description]") {
   REQUIRE(error_of(R"({"memory": "64M", "drives": [{"file": "a", "format": "raw", "serial": "a\nb"}]})") ==
           "m.json: drives[0].serial: has characters other than printable ASCII");
 }
+
+TEST_CASE("boot_once_and_what_the_bios_is_told_are_read", "[description]") {
+  const auto d = parse_description(R"({"memory": "64M", "boot": {"order": [], "once": ["cdrom", "disk"],
+    "floppy_check": false, "reboot_timeout": 15}, "debug": {"testdev": true},
+    "drives": [{"file": "a", "format": "raw", "version": "2.5+",
+      "geometry": {"cylinders": 480, "heads": 4, "sectors": 32, "translation": "lba"},
+      "bios_geometry": {"cylinders": 10000, "heads": 120, "sectors": 30}}]})",
+                                   "/m.json");
+  REQUIRE(d.has_value());
+  REQUIRE(d->boot.order.empty());
+  REQUIRE(d->boot.once == std::vector<std::string>{"cdrom", "disk"});
+  REQUIRE_FALSE(d->boot.floppy_check);
+  REQUIRE(d->boot.reboot_timeout == 15);
+  REQUIRE(d->debug.testdev);
+  REQUIRE(d->drives[0].version == "2.5+");
+  REQUIRE(d->drives[0].translation == Translation::kLba);
+  REQUIRE(d->drives[0].bios_geometry->heads == 120);
+  REQUIRE(error_of(R"({"memory": "64M", "boot": {"once": ["tape"]}})") ==
+          "m.json: boot.once[0]: must be one of \"disk\", \"cdrom\", \"floppy\", \"network\"");
+  REQUIRE(error_of(R"({"memory": "64M", "drives": [{"file": "a", "format": "raw", "version": "123456789"}]})")
+              .find("room for 8") != std::string::npos);
+}
+
+TEST_CASE("keys_are_listed_once_each", "[description]") {
+  const auto message = error_of(R"({"memory": "64M", "boot": {"zzzzzzzzzzzzz": 1}})");
+  REQUIRE(message.find("order") != std::string::npos);
+  REQUIRE(message.find("order") == message.rfind("order"));
+}

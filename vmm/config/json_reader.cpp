@@ -96,7 +96,9 @@ std::string JsonObject::path_of(std::string_view key) const {
 }
 
 const nlohmann::json* JsonObject::take(std::string_view key) {
-  known_.emplace_back(key);
+  if (std::ranges::find(known_, key) == known_.end()) {
+    known_.emplace_back(key);
+  }
   const auto found = value_->find(key);
   return found == value_->end() ? nullptr : &*found;
 }

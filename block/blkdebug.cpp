@@ -1,0 +1,326 @@
+#include "block/blkdebug.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+namespace whistler {
+
+namespace {
+
+constexpr std::uint64_t kSector = 512;
+
+std::unexpected<Error> bad_value(const std::string& value) {
+  return fail(ErrorCode::kInvalid, fmt::format("invalid parameter value: {}", value));
+}
+
+Result<DebugEvent> parse_event(const std::string& name) {
+  const auto* const found = std::find(kDebugEventNames.begin(), kDebugEventNames.end(), name);
+  if (found == kDebugEventNames.end()) {
+    return bad_value(name);
+  }
+  return static_cast<DebugEvent>(found - kDebugEventNames.begin());
+}
+
+template <typename Number>
+Result<void> read_number(const Options& options, std::string_view key, Number& to) {
+  const auto text = option_text(options, key);
+  if (!text) {
+    return {};
+  }
+  const auto* const end = text->data() + text->size();
+  const auto [after, bad] = std::from_chars(text->data(), end, to);
+  if (bad != std::errc{} || after != end) {
+    return fail(ErrorCode::kInvalid, fmt::format("Parameter '{}' expects a number", key));
+  }
+  return {};
+}
+
+Result<DebugEvent> read_event(const Options& options) {
+  const auto name = option_text(options, "event");
+  if (!name) {
+    return fail(ErrorCode::kInvalid, "Missing event name for rule");
+  }
+  return parse_event(*name);
+}
+
+Result<void> add_inject(const Options& options, BlkdebugRules& rules) {
+  InjectRule rule;
+  const auto event = read_event(options);
+  if (!event) {
+    return std::unexpected(event.error());
+  }
+  rule.event = *event;
+  for (auto done : {read_number(options, "state", rule.state), read_number(options, "errno", rule.errnum),
+                    read_number(options, "sector", rule.sector)}) {
+    if (!done) {
+      return done;
+    }
+  }
+  const auto once = option_flag(options, "once", false);
+  const auto immediately = option_flag(options, "immediately", false);
+  if (!once || !immediately) {
+    return std::unexpected((once ? immediately : once).error());
+  }
+  rule.once = *once;
+  rule.immediately = *immediately;
+  rule.request = option_text(options, "iotype");
+  rules.inject.push_back(std::move(rule));
+  return {};
+}
+
+Result<void> add_state(const Options& options, BlkdebugRules& rules) {
+  StateRule rule;
+  const auto event = read_event(options);
+  if (!event) {
+    return std::unexpected(event.error());
+  }
+  rule.event = *event;
+  for (auto done :
+       {read_number(options, "state", rule.state), read_number(options, "new_state", rule.new_state)}) {
+    if (!done) {
+      return done;
+    }
+  }
+  rules.states.push_back(rule);
+  return {};
+}
+
+Result<void> add_section(const std::string& section, const Options& options, BlkdebugRules& rules) {
+  if (section == "inject-error") {
+    return add_inject(options, rules);
+  }
+  return section == "set-state" ? add_state(options, rules) : Result<void>{};
+}
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const auto first = text.find_first_not_of(kSpace);
+  return first == std::string_view::npos ? std::string_view{}
+                                         : text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
+std::string_view request_name(FaultOperation operation) {
+  switch (operation) {
+    case FaultOperation::kRead: return "read";
+    case FaultOperation::kWrite: return "write";
+    case FaultOperation::kFlush: return "flush";
+    case FaultOperation::kDiscard: return "discard";
+    case FaultOperation::kWriteZeroes: return "write-zeroes";
+    default: return "";
+  }
+}
+
+}  // namespace
+
+Result<void> parse_blkdebug_config(const std::string& text, BlkdebugRules& rules) {
+  std::istringstream lines(text);
+  std::string section;
+  Options options = Options::object();
+  unsigned number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    const auto content = trimmed(line);
+    if (content.empty() || content.front() == '#') {
+      continue;
+    }
+    if (content.front() == '[' && content.back() == ']') {
+      if (auto added = add_section(section, options, rules); !added) {
+        return added;
+      }
+      section = content.substr(1, content.size() - 2);
+      section = section.substr(0, section.find(' '));
+      if (section != "inject-error" && section != "set-state") {
+        return fail(ErrorCode::kInvalid, fmt::format("There is no option group '{}'", section));
+      }
+      options = Options::object();
+      continue;
+    }
+    const auto equals = content.find('=');
+    if (equals == std::string_view::npos || section.empty()) {
+      return fail(ErrorCode::kInvalid, fmt::format("Could not parse blkdebug config file: line {}", number));
+    }
+    auto value = trimmed(content.substr(equals + 1));
+    if (value.size() >= 2 && value.front() == '"' && value.back() == '"') {
+      value = value.substr(1, value.size() - 2);
+    }
+    options[std::string(trimmed(content.substr(0, equals)))] = std::string(value);
+  }
+  return add_section(section, options, rules);
+}
+
+Result<void> parse_blkdebug_options(const Options& options, BlkdebugRules& rules) {
+  for (const std::string section : {"inject-error", "set-state"}) {
+    const auto found = options.find(section);
+    if (found == options.end()) {
+      continue;
+    }
+    for (const auto& rule : *found) {  // an array, or an object with the keys "0", "1", ...
+      if (!rule.is_object()) {
+        return fail(ErrorCode::kInvalid, fmt::format("Parameter '{}' expects rules", section));
+      }
+      if (auto added = add_section(section, rule, rules); !added) {
+        return added;
+      }
+    }
+  }
+  return read_number(options, "align", rules.alignment);
+}
+
+BlkdebugDevice::BlkdebugDevice(std::unique_ptr<BlockDevice> below, BlkdebugRules rules)
+    : rules_(std::move(rules)),
+      faulty_(std::move(below), [this](FaultOperation operation, std::uint64_t offset, std::uint64_t bytes) {
+        return decide(request_name(operation), offset, bytes);
+      }) {
+  for (const auto& rule : rules_.inject) {
+    if (rule.event == DebugEvent::kNone) {
+      active_.push_back(rule);
+    }
+  }
+}
+
+void BlkdebugDevice::debug_event(DebugEvent event) {
+  int new_state = state_;
+  bool injected = false;
+  for (const auto& rule : rules_.inject) {
+    if (rule.event == event && (rule.state == 0 || rule.state == state_)) {
+      if (!injected) {
+        active_.clear();
+        injected = true;
+      }
+      active_.insert(active_.begin(), rule);
+    }
+  }
+  for (const auto& rule : rules_.states) {
+    if (rule.event == event && (rule.state == 0 || rule.state == state_)) {
+      new_state = rule.new_state;
+    }
+  }
+  state_ = new_state;
+  for (auto at = breakpoints_.begin(); at != breakpoints_.end();) {
+    if (at->event == event) {
+      hit_.push_back(std::move(at->tag));
+      at = breakpoints_.erase(at);
+    } else {
+      ++at;
+    }
+  }
+}
+
+struct BlkdebugDevice::Pause {
+  BlkdebugDevice& device;
+  std::string tag;
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> request) {
+    fmt::print("blkdebug: Suspended request '{}'\n", tag);
+    device.suspended_.push_back({tag, request});
+  }
+  void await_resume() const { fmt::print("blkdebug: Resuming request '{}'\n", tag); }
+};
+
+Task<Result<void>> BlkdebugDevice::readv(std::uint64_t offset, IoVec to) {
+  while (!hit_.empty()) {
+    Pause pause{*this, std::move(hit_.front())};
+    hit_.erase(hit_.begin());
+    co_await pause;
+  }
+  auto done = co_await faulty_.readv(offset, to);
+  co_return done;
+}
+
+Task<Result<void>> BlkdebugDevice::writev(std::uint64_t offset, IoVec from, WriteFlags flags) {
+  while (!hit_.empty()) {
+    Pause pause{*this, std::move(hit_.front())};
+    hit_.erase(hit_.begin());
+    co_await pause;
+  }
+  auto done = co_await faulty_.writev(offset, from, flags);
+  co_return done;
+}
+
+namespace {
+
+std::unexpected<Error> no_such(std::string_view what, std::string_view name) {
+  return fail(ErrorCode::kNotFound, fmt::format("blkdebug: there is no {} '{}'", what, name));
+}
+
+}  // namespace
+
+Result<void> BlkdebugDevice::add_breakpoint(std::string_view event, std::string tag) {
+  const auto* const found = std::find(kDebugEventNames.begin(), kDebugEventNames.end(), event);
+  if (found == kDebugEventNames.end()) {
+    return no_such("event", event);
+  }
+  breakpoints_.push_back({static_cast<DebugEvent>(found - kDebugEventNames.begin()), std::move(tag)});
+  return {};
+}
+
+Result<void> BlkdebugDevice::remove_breakpoint(const std::string& tag) {
+  const auto forgotten =
+      std::erase_if(breakpoints_, [&](const Breakpoint& each) { return each.tag == tag; }) +
+      std::erase(hit_, tag);
+  bool resumed = false;
+  while (resume(tag)) {
+    resumed = true;
+  }
+  return forgotten != 0 || resumed ? Result<void>() : no_such("breakpoint", tag);
+}
+
+Result<void> BlkdebugDevice::resume(const std::string& tag) {
+  const auto found = std::find_if(suspended_.begin(), suspended_.end(),
+                                  [&](const Suspended& each) { return each.tag == tag; });
+  if (found == suspended_.end()) {
+    return no_such("suspended request", tag);
+  }
+  const auto request = found->request;
+  suspended_.erase(found);
+  request.resume();
+  return {};
+}
+
+bool BlkdebugDevice::is_suspended(const std::string& tag) const {
+  return std::any_of(suspended_.begin(), suspended_.end(),
+                     [&](const Suspended& each) { return each.tag == tag; });
+}
+
+Fault BlkdebugDevice::decide(std::string_view request, std::uint64_t offset, std::uint64_t bytes) {
+  if (request.empty()) {
+    return {};
+  }
+  const auto hit = std::find_if(active_.begin(), active_.end(), [&](const InjectRule& rule) {
+    if (rule.request ? *rule.request != request : request == "block-status") {
+      return false;
+    }
+    if (rule.sector < 0) {
+      return true;
+    }
+    const auto at = static_cast<std::uint64_t>(rule.sector) * kSector;
+    return bytes != 0 && at >= offset && at - offset < bytes;
+  });
+  if (hit == active_.end() || hit->errnum == 0) {
+    return {};
+  }
+  const Fault fault{.errnum = hit->errnum};
+  if (hit->once) {
+    const auto used = *hit;
+    active_.erase(hit);
+    const auto same = [&](const InjectRule& rule) {
+      return rule.event == used.event && rule.state == used.state && rule.errnum == used.errnum &&
+             rule.sector == used.sector && rule.once && rule.request == used.request;
+    };
+    rules_.inject.erase(std::find_if(rules_.inject.begin(), rules_.inject.end(), same));
+  }
+  return fault;
+}
+
+Task<Result<BlockStatus>> BlkdebugDevice::block_status(std::uint64_t offset, std::uint64_t bytes) {
+  if (const auto fault = decide("block-status", offset, bytes); fault.errnum != 0) {
+    co_return fail_errno(fault.errnum, fmt::format("{}: injected fault", name()));
+  }
+  auto status = co_await faulty_.block_status(offset, bytes);
+  co_return status;
+}
+
+}  // namespace whistler

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""`whistler io` does what qemu-io does: same output, same complaints, same status, same image."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+WHISTLER = os.environ.get("WHISTLER", "build/dev/vmm/whistler")
+SPEED = re.compile(r"(\d+ ops; )[0-9/:. sec]* \([0-9/.inf]* [EPTGMKiBbytes]*/sec and [0-9/.inf]* ops/sec\)")
+COMMAS = re.compile(r"^(\d+,\d+),[0-9:.]*,[0-9.einf]*,[0-9.einf]*$", re.MULTILINE)
+
+
+def without_times(text):
+    return COMMAS.sub(r"\1,X", SPEED.sub(r"\1X", text))
+
+
+@unittest.skipUnless(shutil.which("qemu-io") and shutil.which("qemu-img"), "compares with qemu-io")
+class SameAsQemuIo(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.link = Path(self.folder.name) / "bin" / "qemu-io"
+        self.link.parent.mkdir()
+        self.link.symlink_to(Path(WHISTLER).resolve())
+
+    def make_images(self, folder):
+        def create(*words):
+            subprocess.run(["qemu-img", "create", "-q", *words], cwd=folder, check=True)
+
+        create("-f", "raw", "base.raw", "1M")
+        subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 0x55 0 1M", "base.raw"], cwd=folder, check=True,
+                       stdout=subprocess.DEVNULL)
+        create("-f", "qcow2", "a.qcow2", "4M")
+        create("-f", "qcow2", "-o", "compat=0.10", "v2.qcow2", "4M")
+        create("-f", "qcow2", "-o", "extended_l2=on", "sub.qcow2", "4M")
+        create("-f", "qcow2", "-o", "data_file=data.raw", "ext.qcow2", "4M")
+        create("-f", "qcow2", "-b", "base.raw", "-F", "raw", "over.qcow2")
+
+    def run_one(self, program, arguments, text):
+        with tempfile.TemporaryDirectory() as folder:
+            self.make_images(folder)
+            done = subprocess.run([program, *arguments], cwd=folder, input=text, capture_output=True, text=True,
+                                  timeout=60, check=False)
+            image = arguments[-1] if arguments and arguments[-1].endswith(".qcow2") else None
+            content = None
+            if image and Path(folder, image).exists():
+                subprocess.run(["qemu-img", "convert", "-O", "raw", image, "content"], cwd=folder, check=True)
+                content = Path(folder, "content").read_bytes()
+                check = subprocess.run(["qemu-img", "check", image], cwd=folder, capture_output=True, text=True,
+                                       check=False)
+                self.assertIn(check.returncode, (0, 3), check.stdout)
+            return without_times(done.stdout), done.stderr, done.returncode, content
+
+    def same(self, *arguments, text=""):
+        # Through PATH-like names, so that both call themselves by the same name.
+        theirs = self.run_one("qemu-io", arguments, text)
+        ours = self.run_one(str(self.link), arguments, text)
+        for what, one, other in zip(("output", "complaints", "status", "content"), theirs, ours):
+            self.assertEqual(one, other, f"{what} of {arguments}")
+
+    def commands(self, image, *commands, options=()):
+        words = [word for command in commands for word in ("-c", command)]
+        self.same(*options, "-f", "raw" if image.endswith(".raw") else "qcow2", *words, image)
+
+    def test_reads_and_writes(self):
+        self.commands("a.qcow2", "write -P 0x41 0 64k", "read -v 0 40", "read -C 0 1M", "read -P 0x41 -s 4 -l 3 0 8",
+                      "writev -P 7 100k 512 1k 3", "readv -v 100k 4 4", "read -P 8 100k 512", "write -q 1M 64k",
+                      "write -z 64k 64k", "write -zu 0 4k", "aio_write -P 9 2M 64k", "aio_flush",
+                      "aio_read -P 9 2M 64k", "aio_flush", "flush")
+
+    def test_requests_beyond_the_end(self):
+        self.commands("a.qcow2", "read 4M 1", "read 3M 2M", "write 4M 1", "read 4M 0", "readv 5M 1", "writev 5M 1",
+                      "discard 10M 64k")
+
+    def test_numbers(self):
+        for number in ("1.5k", "1.5", "1.", ".5k", "0x10", "0x10k", "1e3", "7E", "8E", "16E", "-1", "+1", "1kb", "1b"):
+            self.commands("a.qcow2", f"read {number} 0", f"read 0 {number}")
+
+    def test_usage_errors(self):
+        self.commands("a.qcow2", "foo", "", "length 1", "truncate", "alloc 1 2 3", "help foo", "read -x 0 1",
+                      "read 0", "write -u 0 1", "write -n 0 1", "write -bz 0 512", "write -fc 0 512",
+                      "write -zP 1 0 512", "write -s nofile 0 512", "write -s /dev/null 0 512", "read -P 256 0 1",
+                      "read -l 4 0 8", "read -P 1 -s 9 0 8", "readv 0 4G", "readv 0 1G 1G 1G", "discard 0 4G",
+                      "sleep x", "sigraise x", "sigraise 1000", "aio_write -z 0 1 1", "aio_write -u 0 1",
+                      "break a b", "resume a", "remove_break a")
+
+    def test_help(self):
+        self.commands("a.qcow2", "help", "help read", "help write", "help aio_write", "help map", "help sigraise")
+
+    def test_map_alloc_and_info(self):
+        for image in ("a.qcow2", "v2.qcow2", "sub.qcow2", "ext.qcow2", "over.qcow2"):
+            with self.subTest(image=image):
+                self.commands(image, "write -P 1 1000 3000", "map", "alloc 0", "alloc 100 1M", "length", "info",
+                              "write -z 0 64k", "map", "discard 0 64k", "map")
+
+    def test_compressed(self):
+        self.commands("a.qcow2", "write -c -P 3 0 64k", "write -c 512 512", "write -c 0 512", "write 128k 512",
+                      "write -c 128k 64k", "read -P 3 0 64k", "map")
+
+    def test_machine_state(self):
+        self.commands("a.qcow2", "write -b 0 1", "write -b -P 3 0 64k", "read -b -P 3 0 64k", "read -b 0 128k",
+                      "write -b 100G 512", "read -b -P 0xcd 100G 512")
+
+    def test_truncate(self):
+        self.commands("a.qcow2", "truncate -m foo 5M", "truncate 5M", "length", "truncate 1 2", "truncate 4M", "length")
+
+    def test_copy_on_read_and_snapshot(self):
+        self.commands("over.qcow2", "read 0 4k", "map", "read -P 0x55 0 64k", "read 256k 128k", "map", options=["-C"])
+        self.commands("over.qcow2", "write -P 1 0 4k", "read -P 1 0 4k", "read -P 0x55 4k 4k", "map", options=["-s"])
+
+    def test_read_only(self):
+        self.commands("a.qcow2", "write 0 512", "truncate 1M", "discard 0 64k", "aio_write 0 512", "read 0 1",
+                      options=["-r"])
+
+    def test_prompt(self):
+        self.same("a.qcow2", text="length\nfoo\n\nread 0 1\nquit\nlength\n")
+        self.same("a.qcow2", text="length\nlength")
+
+    def test_open_and_close(self):
+        self.same("-c", "open a.qcow2", "-c", "length", "-c", "open a.qcow2", "-c", "close", "-c", "length")
+        self.same("-c", "open -x a.qcow2", "-c", "open -t foo a.qcow2", "-c", "open nofile")
+
+    def test_breakpoints(self):
+        self.same("-c", "break write_aio A", "-c", "aio_write 0 64k", "-c", "wait_break A", "-c", "length", "-c",
+                  "resume A", "-c", "aio_flush", "-c", "read -P 0xcd 0 64k", "blkdebug::a.qcow2")
+
+
+if __name__ == "__main__":
+    unittest.main()

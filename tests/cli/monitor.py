@@ -1,0 +1,206 @@
+"""The monitor over QMP, as scripts use it."""
+
+import json
+import socket
+import struct
+
+from cli_case import needs, needs_kvm
+from running import HANG, RomCase
+
+# Text mode as the VGA comes up is blank; the ROM of these tests only waits, or answers keys.
+KEYBOARD = """
+  next:
+    in al, 0x64
+    test al, 1
+    jz next
+    in al, 0x60
+    mov dx, 0x402
+    out dx, al
+    jmp next
+"""
+
+
+class Qmp:
+    """A client that knows the protocol and nothing else."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(60)
+        self.socket.connect(str(path))
+        self.file = self.socket.makefile("rw", encoding="utf-8")
+        self.greeting = self.receive()
+        self.events = []
+
+    def receive(self):
+        line = self.file.readline()
+        if not line:
+            raise EOFError
+        return json.loads(line)
+
+    def send(self, text):
+        self.file.write(text)
+        self.file.flush()
+
+    def answer(self):
+        while "event" in (message := self.receive()):
+            self.events.append(message)
+        return message
+
+    def ask(self, command, **arguments):
+        self.send(json.dumps({"execute": command, "arguments": arguments}))
+        return self.answer()
+
+    def event(self, name):
+        while not any(event["event"] == name for event in self.events):
+            self.events.append(self.receive())
+        return next(event for event in self.events if event["event"] == name)
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+@needs_kvm
+@needs("nasm")
+class Monitor(RomCase):
+    def run_with(self, code=HANG, *arguments, **changes):
+        changes.setdefault("display", {"vga": "std"})
+        process = self.start("run", self.machine_of(code, **changes), "--qmp", f"unix:{self.path('qmp')},server", *arguments)
+        self.until("the monitor", lambda: self.path("qmp").exists() or process.poll() is not None)
+        return process
+
+    def client(self, ready=True, path="qmp"):
+        client = Qmp(self.path(path))
+        self.addCleanup(client.close)
+        if ready:
+            self.assertEqual(client.ask("qmp_capabilities"), {"return": {}})
+        return client
+
+    def test_greeting_and_negotiation(self):
+        self.run_with()
+        client = self.client(ready=False)
+        self.assertEqual(set(client.greeting["QMP"]), {"version", "capabilities"})
+        self.assertEqual(client.ask("query-status")["error"]["class"], "CommandNotFound")
+        self.assertEqual(client.ask("qmp_capabilities"), {"return": {}})
+        self.assertEqual(client.ask("query-status"),
+                         {"return": {"running": True, "singlestep": False, "status": "running"}})
+
+    def test_stop_and_cont_are_told_to_every_client(self):
+        self.run_with()
+        one, other = self.client(), self.client()
+        self.assertEqual(one.ask("stop"), {"return": {}})
+        self.assertIn("seconds", other.event("STOP")["timestamp"])
+        self.assertEqual(other.ask("query-status")["return"]["status"], "paused")
+        self.assertEqual(other.ask("cont"), {"return": {}})
+        one.event("RESUME")
+
+    def test_quit_ends_with_status_0_and_removes_the_socket(self):
+        process = self.run_with()
+        client = self.client()
+        self.assertEqual(client.ask("quit"), {"return": {}})
+        self.assertEqual(client.event("SHUTDOWN")["data"], {"guest": False, "reason": "host-qmp-quit"})
+        self.assertEqual(process.wait(30), 0)
+        self.assertFalse(self.path("qmp").exists())
+
+    def test_reset_is_told(self):
+        self.run_with()
+        client = self.client()
+        self.assertEqual(client.ask("system_reset"), {"return": {}})
+        client.event("RESET")
+
+    def test_powerdown_is_told(self):
+        self.run_with()
+        client = self.client()
+        self.assertEqual(client.ask("system_powerdown"), {"return": {}})
+        client.event("POWERDOWN")
+
+    def test_socket_of_the_description(self):
+        process = self.start("run", self.machine_of(HANG, monitor={"socket": "described"}))
+        self.until("the monitor", lambda: self.path("described").exists() or process.poll() is not None)
+        client = self.client(path="described")
+        self.assertEqual(client.ask("query-name")["return"], {"name": "machine"})
+
+    def test_screendump_ppm_and_png(self):
+        self.run_with()
+        client = self.client()
+        self.assertEqual(client.ask("screendump", filename=str(self.path("a.ppm"))), {"return": {}})
+        self.assertRegex(self.path("a.ppm").read_bytes(), rb"\AP6\n\d+ \d+\n255\n")
+        self.assertEqual(client.ask("screendump", filename=str(self.path("a.png")), format="png"), {"return": {}})
+        png = self.path("a.png").read_bytes()
+        self.assertEqual(png[:8], b"\x89PNG\r\n\x1a\n")
+        width, height = struct.unpack(">II", png[16:24])
+        self.assertGreater(width * height, 0)
+        error = client.ask("screendump", filename="/nowhere/at/all.ppm")["error"]
+        self.assertIn("/nowhere/at/all.ppm", error["desc"])
+
+    def test_keys_reach_the_guest_in_order(self):
+        self.run_with(KEYBOARD, debug={"exit_port": "0xf4", "console": "file:keys"})
+        client = self.client()
+        keys = [{"type": "qcode", "data": "shift"}, {"type": "qcode", "data": "a"}]
+        self.assertEqual(client.ask("send-key", keys=keys), {"return": {}})
+        wanted = bytes([0x2a, 0x1e, 0x9e, 0xaa])
+        self.until("the keys", lambda: wanted in self.path("keys").read_bytes())
+        event = {"type": "key", "data": {"down": True, "key": {"type": "qcode", "data": "b"}}}
+        self.assertEqual(client.ask("input-send-event", events=[event]), {"return": {}})
+        self.until("the key", lambda: bytes([0x30]) in self.path("keys").read_bytes())
+
+    def test_input_events_are_taken_or_refused_whole(self):
+        self.run_with(KEYBOARD, debug={"exit_port": "0xf4", "console": "file:keys"})
+        client = self.client()
+        good = {"type": "key", "data": {"down": True, "key": {"type": "qcode", "data": "c"}}}
+        self.assertIn("error", client.ask("input-send-event", events=[good, {"type": "jump", "data": {}}]))
+        for bad in ({}, {"type": "key"}, {"type": 5, "data": 6}, {"type": "rel", "data": {"axis": "x", "value": "far"}},
+                    {"type": "btn", "data": {"button": 1, "down": 1}}, 7, None):
+            self.assertIn("error", client.ask("input-send-event", events=[bad]), bad)
+        self.assertNotIn(bytes([0x2e]), self.path("keys").read_bytes())
+
+    def test_bad_messages_are_answered_and_nothing_else_suffers(self):
+        self.run_with()
+        client = self.client()
+        for bad in ("{]\n", "[1,2]", '{"execute": 5}', '{"execute": "no-such-command"}', '{"arguments": {}}', "word\n",
+                    '{"execute": "stop", "arguments": []}', '{"execute": "stop", "arguments": {"x": 1}}',
+                    '{"execute": "screendump"}', '{"execute": "send-key", "arguments": {"keys": [1]}}',
+                    '{"execute": "send-key", "arguments": {"keys": [{"type": "qcode", "data": "nokey"}]}}'):
+            client.send(bad)
+            self.assertIn("error", client.answer(), bad)
+        self.assertEqual(client.ask("query-status")["return"]["status"], "running")
+
+    def test_id_comes_back(self):
+        self.run_with()
+        client = self.client()
+        client.send('{"execute": "query-kvm", "id": {"a": [1]}}')
+        self.assertEqual(client.answer(), {"return": {"enabled": True, "present": True}, "id": {"a": [1]}})
+
+    def test_floods_cost_the_client_its_connection_and_nobody_else(self):
+        self.run_with()
+        other = self.client()
+        for flood in ("[" * 4096, '{"execute": "' + "x" * (2 << 20)):
+            client = self.client()
+            with self.assertRaises((EOFError, OSError)):
+                client.send(flood)
+                while True:
+                    client.answer()
+        self.assertEqual(other.ask("query-status")["return"]["status"], "running")
+
+    def test_every_listed_command_is_there(self):
+        self.run_with()
+        client = self.client()
+        names = [entry["name"] for entry in client.ask("query-commands")["return"]]
+        self.assertIn("query-commands", names)
+        for name in names:
+            if name.startswith("query-"):
+                self.assertIn("return", client.ask(name), name)
+
+    def test_connects_to_a_listener(self):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.path("mine")))
+            listener.listen()
+            listener.settimeout(60)
+            self.start("run", self.machine_of(HANG), "--qmp", f"unix:{self.path('mine')}")
+            with listener.accept()[0] as connection, connection.makefile(encoding="utf-8") as lines:
+                self.assertIn("QMP", json.loads(lines.readline()))
+
+    def test_bad_addresses_are_refused(self):
+        machine = self.machine_of(HANG)
+        for address in ("tcp:1.2.3.4:5", "unix:", "unix:x,sarver", "unix:" + "x" * 200 + ",server", "unix:/nowhere/at/all"):
+            self.assert_refused(self.whistler("run", machine, "--qmp", address), "monitor" if "," not in address else "")

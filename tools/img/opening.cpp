@@ -1,0 +1,88 @@
+#include "tools/img/opening.hpp"
+
+#include "tools/objects.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "block/node_drivers.hpp"
+
+namespace whistler::tools {
+
+std::unique_ptr<Ring> make_ring(const Call& call) {
+  auto ring = Ring::create();
+  if (!ring) {
+    complain(call, ring.error().message);
+    return nullptr;
+  }
+  return std::move(*ring);
+}
+
+std::optional<OpenNode> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
+                                      const NodeFlags& flags) {
+  NodeName name;
+  if (image.image_opts) {
+    if (!image.format.empty()) {
+      complain(call, "--image-opts and --format are mutually exclusive");
+      return std::nullopt;
+    }
+    const auto options = parse_dotted_options(image.name, "driver");
+    if (!options) {
+      complain(call, tool_text(options.error()));
+      return std::nullopt;
+    }
+    name.options = nest_options(*options);
+  } else {
+    name = NodeName::of_file(image.name, image.format.empty() ? std::nullopt : std::optional(image.format));
+  }
+  auto opened = open_node(ring, name, flags);
+  if (!opened) {
+    complain(call, fmt::format("Could not open '{}': {}", image.name, tool_text(opened.error())));
+    return std::nullopt;
+  }
+  return std::move(*opened);
+}
+
+bool add_object(const Call& call, const std::string& text, NodeFlags& flags) {
+  flags.secrets = &secrets();
+  const auto defined = define_object(text);
+  if (!defined) {
+    complain(call, defined.error().message);
+  }
+  return defined.has_value();
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat first{};
+  struct stat second{};
+  return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
+}
+
+bool is_format(const std::string& name) { return is_known_driver(name); }
+
+bool close_image(const Call& call, Ring& ring, OpenNode& image) {
+  if (!image.device) {
+    return true;
+  }
+  const auto closed = sync_wait(ring, image.device->close());
+  image.device.reset();
+  image.node.reset();
+  if (!closed) {
+    complain(call, tool_text(closed.error()));
+  }
+  return closed.has_value();
+}
+
+NodeName name_of(const Node& node) {
+  if (!node.exact_filename.empty()) {
+    return NodeName::of_file(node.exact_filename, node.driver);
+  }
+  NodeName name;
+  name.options = node.full_options;
+  return name;
+}
+
+}  // namespace whistler::tools

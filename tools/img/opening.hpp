@@ -1,0 +1,34 @@
+// Opens the images an img command was given, and complains as qemu-img does when it cannot.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "block/node.hpp"
+#include "tools/tool.hpp"
+
+namespace whistler::tools {
+
+struct ImageArgument {
+  std::string name;
+  std::string format = {};  ///< empty: looked for
+  bool image_opts = false;  ///< `name` is a list of options
+};
+
+/// The io_uring of this run; null after a complaint.
+[[nodiscard]] std::unique_ptr<Ring> make_ring(const Call& call);
+[[nodiscard]] std::optional<OpenNode> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
+                                                    const NodeFlags& flags);
+/// Takes the argument of --object; a complaint and false for what is not understood.
+bool add_object(const Call& call, const std::string& text, NodeFlags& flags);
+/// Whether both names lead to one file.
+[[nodiscard]] bool same_file(const std::string& a, const std::string& b);
+/// Whether QEMU knows a format of that name.
+[[nodiscard]] bool is_format(const std::string& name);
+/// Closes; a complaint and false if what was written cannot be made safe.
+bool close_image(const Call& call, Ring& ring, OpenNode& image);
+/// The node's name and options, to open it once more.
+[[nodiscard]] NodeName name_of(const Node& node);
+
+}  // namespace whistler::tools

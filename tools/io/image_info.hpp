@@ -1,0 +1,20 @@
+// What the commands ask of an image that depends on its format.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tools/io/session.hpp"
+
+namespace whistler::tools::io {
+
+/// Format, cluster size, where the state of a machine would go, and what else the format tells of itself.
+void print_info(Ring& ring, const OpenedImage& image);
+
+/// Whether what `status` describes is this image's own, rather than its backing file's.
+[[nodiscard]] bool is_allocated(const OpenedImage& image, const BlockStatus& status);
+
+/// Changes the size; `mode` says how new space is prepared ("off", "metadata", "falloc", "full").
+[[nodiscard]] Task<Result<void>> resize_with(OpenedImage& image, std::uint64_t bytes, std::string mode);
+
+}  // namespace whistler::tools::io

@@ -1,0 +1,177 @@
+#include "vmm/monitor/qmp_commands.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "vmm/board_pc.hpp"
+#include "vmm/monitor/qmp_input.hpp"
+#include "vmm/monitor/screen_file.hpp"
+
+namespace whistler::qmp {
+namespace {
+
+struct Command {
+  std::string_view name;
+  Answer<Json> (*run)(MachineControl&, Arguments&);
+};
+
+std::span<const Command> commands();
+
+std::string_view status_word(RunState state) {
+  switch (state) {
+    case RunState::kRunning: return "running";
+    case RunState::kPaused: return "paused";
+    case RunState::kIoError: return "io-error";
+  }
+  std::unreachable();
+}
+
+/// A command that takes no arguments and returns nothing.
+template <void (MachineControl::*Action)()>
+Answer<Json> simple(MachineControl& machine, Arguments& arguments) {
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  (machine.*Action)();
+  return Json::object();
+}
+
+/// A question that takes no arguments.
+template <Json (*Ask)(MachineControl&)>
+Answer<Json> question(MachineControl& machine, Arguments& arguments) {
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  return Ask(machine);
+}
+
+Json status(MachineControl& machine) {
+  const auto state = machine.run_state();
+  return {{"running", state == RunState::kRunning}, {"singlestep", false}, {"status", status_word(state)}};
+}
+
+Json version(MachineControl&) { return Json::parse(greeting_line())["QMP"]["version"]; }
+
+Json command_names(MachineControl&) {
+  Json names = Json::array({{{"name", "qmp_capabilities"}}});
+  for (const auto& command : commands()) {
+    names.push_back({{"name", command.name}});
+  }
+  return names;
+}
+
+Json machine_name(MachineControl& machine) { return {{"name", machine.pc().description().name}}; }
+
+Json kvm(MachineControl&) { return {{"enabled", true}, {"present", true}}; }
+
+Json block(MachineControl& machine) {
+  Json list = Json::array();
+  for (const auto& drive : machine.pc().description().drives) {
+    const bool cdrom = drive.media == Media::kCdrom;
+    Json one = {{"device", drive.id}, {"type", "unknown"}, {"removable", cdrom}, {"locked", false}};
+    if (cdrom) {
+      one["tray_open"] = false;
+    }
+    if (!drive.file.empty()) {
+      one["io-status"] = "ok";
+      one["inserted"] = {{"file", drive.file}, {"drv", drive.format}, {"ro", drive.read_only || cdrom}};
+    }
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
+Answer<Json> screendump(MachineControl& machine, Arguments& arguments) {
+  const auto file = arguments.text("filename");
+  const auto format = arguments.text_or("format", "ppm");
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  if (format != "ppm" && format != "png") {
+    return refuse(fmt::format("Parameter 'format' does not accept value '{}'", format));
+  }
+  DisplaySource* display = machine.pc().display();
+  if (display == nullptr) {
+    return refuse("There is no console to take a screendump from");
+  }
+  Surface picture;
+  {
+    const std::scoped_lock lock(machine.pc().lock());
+    display->update();
+    picture = display->surface();
+  }
+  const auto written =
+      write_picture(picture, file, format == "png" ? PictureFormat::kPng : PictureFormat::kPpm);
+  return written ? Answer<Json>(Json::object()) : refuse(written.error().message);
+}
+
+Json cpus(MachineControl& machine) {
+  Json list = Json::array();
+  for (unsigned i = 0; i < machine.pc().description().cpu.cores; ++i) {
+    list.push_back({{"cpu-index", i},
+                    {"qom-path", fmt::format("/machine/unattached/device[{}]", i)},
+                    {"props", {{"socket-id", 0}, {"core-id", i}, {"thread-id", 0}}},
+                    {"target", "x86_64"}});
+  }
+  return list;
+}
+
+Json mice(MachineControl&) {
+  return Json::array({{{"name", "PS/2 Mouse"}, {"index", 0}, {"current", true}, {"absolute", false}}});
+}
+
+Json character_devices(MachineControl& machine) {
+  static constexpr std::array kBackends = {"null", "stdio", "file", "pty", "socket"};
+  Json list = Json::array();
+  unsigned number = 0;
+  for (const auto& serial : machine.pc().description().serial) {
+    const auto backend = static_cast<std::size_t>(serial.backend);
+    const std::string kind = backend < kBackends.size() ? kBackends[backend] : "null";
+    list.push_back({{"label", fmt::format("serial{}", number++)},
+                    {"filename", serial.path.empty() ? kind : fmt::format("{}:{}", kind, serial.path)},
+                    {"frontend-open", true}});
+  }
+  return list;
+}
+
+std::span<const Command> commands() {
+  static constexpr auto kCommands = std::to_array<Command>({
+      {"query-status", question<status>},
+      {"query-version", question<version>},
+      {"query-commands", question<command_names>},
+      {"query-name", question<machine_name>},
+      {"query-kvm", question<kvm>},
+      {"query-block", question<block>},
+      {"query-cpus-fast", question<cpus>},
+      {"query-mice", question<mice>},
+      {"query-chardev", question<character_devices>},
+      {"stop", simple<&MachineControl::stop>},
+      {"cont", simple<&MachineControl::cont>},
+      {"system_reset", simple<&MachineControl::reset>},
+      {"system_powerdown", simple<&MachineControl::power_button>},
+      {"quit", simple<&MachineControl::quit>},
+      {"screendump", screendump},
+      {"send-key", send_key},
+      {"input-send-event", input_send_event},
+  });
+  return kCommands;
+}
+
+}  // namespace
+
+Answer<Json> execute(MachineControl& machine, const Request& request) {
+  const auto all = commands();
+  const auto found = std::ranges::find(all, request.command, &Command::name);
+  if (found == all.end()) {
+    return std::unexpected(
+        Refusal{.error_class = "CommandNotFound",
+                .description = fmt::format("The command {} has not been found", request.command)});
+  }
+  Arguments arguments(request.arguments);
+  return found->run(machine, arguments);
+}
+
+}  // namespace whistler::qmp

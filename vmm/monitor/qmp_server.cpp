@@ -1,0 +1,234 @@
+#include "vmm/monitor/qmp_server.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/log.hpp"
+#include "vmm/monitor/qmp_commands.hpp"
+#include "vmm/unix_socket.hpp"
+
+namespace whistler::qmp {
+namespace {
+
+constexpr std::size_t kMostClients = 32;
+constexpr std::size_t kMostWaiting = 64;              // messages of one client; more wait in its socket
+constexpr std::size_t kMostOutput = 4 * 1024 * 1024;  // for a client that does not read
+constexpr std::string_view kUnix = "unix:";
+
+}  // namespace
+
+Result<Address> parse_address(std::string_view text) {
+  const auto refused = [&](std::string_view why) {
+    return fail(ErrorCode::kInvalid,
+                fmt::format("--qmp {}: {}; it is unix:PATH or unix:PATH,server", text, why));
+  };
+  if (!text.starts_with(kUnix)) {
+    return refused("is not a unix socket");
+  }
+  Address address;
+  auto rest = text.substr(kUnix.size());
+  const auto comma = std::min(rest.find(','), rest.size());
+  address.path = rest.substr(0, comma);
+  rest.remove_prefix(comma);
+  while (!rest.empty()) {
+    rest.remove_prefix(1);
+    const auto end = std::min(rest.find(','), rest.size());
+    const auto option = rest.substr(0, end);
+    rest.remove_prefix(end);
+    if (option == "server" || option == "server=on") {
+      address.listen = true;
+    } else if (option == "server=off") {
+      address.listen = false;
+    } else if (option != "nowait" && option != "wait=off" && option != "wait=on" && option != "wait") {
+      return refused(fmt::format("'{}' is unknown", option));
+    }
+  }
+  return address.path.empty() ? refused("has no path") : Result<Address>(address);
+}
+
+Server::~Server() {
+  for (const auto& client : clients_) {
+    loop_.unwatch(client->fd.get());
+  }
+  for (const auto& listener : listeners_) {
+    loop_.unwatch(listener.fd.get());
+    ::unlink(listener.path.c_str());
+  }
+}
+
+Result<void> Server::open(const Address& address) {
+  if (!address.listen) {
+    auto fd = connect_unix(address.path);
+    if (!fd) {
+      return std::unexpected(fd.error());
+    }
+    add_client(std::move(*fd));
+    return {};
+  }
+  auto fd = listen_unix(address.path);
+  if (!fd) {
+    return std::unexpected(fd.error());
+  }
+  const int listener = fd->get();
+  listeners_.push_back({std::move(*fd), address.path});
+  loop_.watch(listener, EPOLLIN, [this, listener](std::uint32_t) { accept_from(listener); });
+  return {};
+}
+
+void Server::accept_from(int listener) {
+  UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  if (fd.get() >= 0 && clients_.size() < kMostClients) {
+    add_client(std::move(fd));
+  }
+}
+
+void Server::add_client(UniqueFd fd) {
+  ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
+  auto client = std::make_shared<Client>();
+  client->fd = std::move(fd);
+  clients_.push_back(client);
+  send(client, greeting_line());
+}
+
+void Server::watch(const std::shared_ptr<Client>& client) {
+  std::uint32_t events = client->messages.size() < kMostWaiting ? EPOLLIN : 0U;
+  events |= client->output.empty() ? 0U : EPOLLOUT;
+  loop_.watch(client->fd.get(), events, [this, client](std::uint32_t ready) { on_ready(client, ready); });
+}
+
+void Server::on_ready(const std::shared_ptr<Client>& client, std::uint32_t events) {
+  if ((events & EPOLLOUT) != 0) {
+    write_to(client);
+  }
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && client->messages.size() < kMostWaiting) {
+    read_from(*client);
+  }
+  if (client->gone && client->messages.empty()) {
+    drop_those_gone();
+  } else {
+    watch(client);
+  }
+}
+
+void Server::read_from(Client& client) {
+  std::array<char, 16384> buffer{};
+  const auto got = ::read(client.fd.get(), buffer.data(), buffer.size());
+  if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+    client.gone = true;
+    return;
+  }
+  if (got < 0) {
+    return;
+  }
+  const bool bounded = client.splitter.feed({buffer.data(), static_cast<std::size_t>(got)});
+  while (auto message = client.splitter.next()) {
+    client.messages.push_back(std::move(*message));
+  }
+  if (!bounded) {
+    log(LogLevel::kError,
+        fmt::format("monitor: a client sent a message of over {} bytes: dropped", kLargestMessage));
+    client.gone = true;
+  }
+}
+
+void Server::send(const std::shared_ptr<Client>& client, std::string_view text) {
+  client->output += text;
+  write_to(client);
+  if (client->output.size() > kMostOutput) {
+    client->gone = true;  // it does not read
+  }
+  watch(client);
+}
+
+void Server::write_to(const std::shared_ptr<Client>& client) {
+  const auto sent = ::send(client->fd.get(), client->output.data(), client->output.size(), MSG_NOSIGNAL);
+  if (sent > 0) {
+    client->output.erase(0, static_cast<std::size_t>(sent));
+  } else if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+    client->output.clear();
+    client->gone = true;
+  }
+}
+
+void Server::serve(MachineControl& machine) {
+  auto& lock = machine.pc().lock();
+  const auto clients = [&] {
+    const std::scoped_lock hold(lock);
+    return clients_;
+  }();
+  for (const auto& client : clients) {
+    while (true) {
+      std::string message;
+      {
+        const std::scoped_lock hold(lock);
+        if (client->messages.empty()) {
+          break;
+        }
+        message = std::move(client->messages.front());
+        client->messages.pop_front();
+      }
+      Json id;
+      const auto answered = answer(machine, *client, message, id);
+      const std::scoped_lock hold(lock);
+      send(client, answer_line(answered, id));
+    }
+  }
+  const std::scoped_lock hold(lock);
+  drop_those_gone();
+}
+
+Answer<Json> Server::answer(MachineControl& machine, Client& client, const std::string& message, Json& id) {
+  auto request = read_request(message, id);
+  if (!request) {
+    return std::unexpected(request.error());
+  }
+  const auto not_now = [](std::string description) {
+    return std::unexpected(Refusal{.error_class = "CommandNotFound", .description = std::move(description)});
+  };
+  if (request->command == "qmp_capabilities") {
+    if (client.negotiated) {
+      return not_now("Capabilities negotiation is already complete, command ignored");
+    }
+    client.negotiated = true;
+    return Json::object();
+  }
+  if (!client.negotiated) {
+    return not_now("Expecting capabilities negotiation with 'qmp_capabilities'");
+  }
+  return execute(machine, *request);
+}
+
+void Server::event(std::string_view name, Json data) {
+  const auto line = event_line(name, std::move(data));
+  for (const auto& client : clients_) {
+    if (client->negotiated && !client->gone) {
+      send(client, line);
+    }
+  }
+}
+
+void Server::flush() {
+  for (const auto& client : clients_) {
+    if (!client->output.empty()) {
+      write_to(client);
+    }
+  }
+}
+
+void Server::drop_those_gone() {
+  std::erase_if(clients_, [this](const std::shared_ptr<Client>& client) {
+    if (client->gone) {
+      loop_.unwatch(client->fd.get());
+    }
+    return client->gone;
+  });
+}
+
+}  // namespace whistler::qmp
