@@ -101,7 +101,7 @@ class Machine final : private MachineControl {
   bool reset_asked_ = false;
   std::optional<Outcome> outcome_;
   bool paused_for_space_ = false;
-  bool paused_ = false;           // by the monitor
+  bool paused_ = false;  // by the monitor
   bool quit_by_monitor_ = false;
   std::optional<Nanoseconds> grace_ends_;  // host time; set by SIGTERM or SIGINT
 

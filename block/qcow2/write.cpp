@@ -117,8 +117,8 @@ Task<Result<bool>> Image::write_in_place(std::uint64_t offset, IoVec from) {
 }
 
 /// Writes the `bytes` of the request at `offset` from `done` on.
-Task<Result<void>> Image::write_part(std::uint64_t offset, std::uint64_t host, std::uint64_t bytes, IoVec from,
-                                     std::uint64_t done) {
+Task<Result<void>> Image::write_part(std::uint64_t offset, std::uint64_t host, std::uint64_t bytes,
+                                     IoVec from, std::uint64_t done) {
   const IoSlice piece(from, done, bytes);
   auto written = co_await write_host(offset + done, host, piece);
   co_return written;
