@@ -404,7 +404,7 @@ void BoardPc::set_cmos_boot_order(const std::vector<std::string>& kinds) {
   }
   const unsigned unchecked = description_.boot.floppy_check ? 0 : 1;
   rtc_.set_cmos(kCmosBootOrder, static_cast<std::uint8_t>(order[1] << 4 | order[0]));
-  rtc_.set_cmos(kCmosBootThird, static_cast<std::uint8_t>(order[2] << 4 | unchecked));
+  rtc_.set_cmos(kCmosBootThird, static_cast<std::uint8_t>(static_cast<unsigned>(order[2]) << 4 | unchecked));
 }
 
 Result<void> BoardPc::fill_fw_cfg() {
