@@ -65,6 +65,10 @@ Task<Result<bool>> Session::handshake() {
 
 Task<Result<bool>> Session::options_loop() {
   while (export_ == nullptr) {
+    auto ended = co_await in_.at_end();
+    if (ended && *ended) {
+      co_return false;  // a client that goes away between two options is nothing to report
+    }
     OptionHeader header;
     auto got = co_await in_.read(&header, sizeof header);
     if (!got) {
