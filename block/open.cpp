@@ -92,11 +92,24 @@ Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const s
   co_return std::move(*client);
 }
 
+/// A name that the image of `options` stores, if it may be followed.
+Result<std::string> stored_path(const OpenOptions& options, const std::string& stored) {
+  auto path = resolve_name(options.path, stored);
+  if (path && nbd::is_target(*path) && !options.allow_remote) {
+    return fail(
+        ErrorCode::kPermission,
+        fmt::format("{}: refers to '{}' on a server, which an image may not do by itself: allow it with the "
+                    "drive's \"remote_backing\"",
+                    options.path, stored));
+  }
+  return path;
+}
+
 Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain);
 
 Task<Result<Device>> open_backing(Ring& ring, OpenOptions options, const qcow2::Header& header,
                                   Chain& chain) {
-  auto path = resolve_name(options.path, *header.backing_file);
+  auto path = stored_path(options, *header.backing_file);
   if (!path) {
     co_return std::unexpected(path.error());
   }
@@ -169,7 +182,7 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
       co_return fail(ErrorCode::kInvalid,
                      fmt::format("{}: keeps its data in another file, but does not name it", options.path));
     }
-    auto path = resolve_name(options.path, *stored);
+    auto path = stored_path(options, *stored);
     if (!path) {
       co_return std::unexpected(path.error());
     }
@@ -213,7 +226,7 @@ Task<Result<Device>> open_other(Ring& ring, OpenOptions options, Device file, Ch
         ErrorCode::kPermission,
         fmt::format("{}: refers to the file '{}', which is not allowed here", options.path, *stored));
   }
-  auto path = resolve_name(options.path, *stored);
+  auto path = stored_path(options, *stored);
   if (!path) {
     co_return std::unexpected(path.error());
   }

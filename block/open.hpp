@@ -33,6 +33,9 @@ struct OpenOptions {
   /// May the image name further files (a backing file, an external data file)? If not, such an image is
   /// refused.
   bool allow_backing = true;
+  /// May those further files be disks on NBD servers? Not by default: a hostile image would reach out over
+  /// the network. `path` itself may always be one: that is the caller's own word.
+  bool allow_remote = false;
   /// For a backing file whose format the image does not store: it is refused without this.
   std::string backing_format = {};
   /// Open without the backing file: what lies there reads as zeroes. For `info` and `rebase -u`; never for a

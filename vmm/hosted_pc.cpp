@@ -213,6 +213,7 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
     options.format = drive.format;
     options.read_only = drive.read_only;
     options.cache = drive.cache;
+    options.allow_remote = drive.remote_backing;
     if (purpose_ == OpenFor::kChecking) {
       if (!drive.read_only && ::access(drive.file.c_str(), F_OK) == 0 &&
           ::access(drive.file.c_str(), W_OK) != 0) {

@@ -101,7 +101,10 @@ TEST_CASE("header_field_out_of_range_is_named_with_its_value", "[qcow2]") {
         std::string::npos);
   CHECK(error_after([](DiskHeader& h) { h.nb_snapshots = 70000; }).find("70000 snapshots") !=
         std::string::npos);
-  CHECK(error_after([](DiskHeader& h) { h.crypt_method = 2; }).find("encrypted (LUKS)") != std::string::npos);
+  CHECK(error_after([](DiskHeader& h) { h.crypt_method = 2; }).find("Missing CRYPTO header") !=
+        std::string::npos);
+  CHECK(error_after([](DiskHeader& h) { h.crypt_method = 3; }).find("encryption method 3") !=
+        std::string::npos);
   CHECK(error_after([](DiskHeader& h) { h.compression_type = 1; }).find("contradict") != std::string::npos);
   CHECK(error_after([](DiskHeader& h) { h.backing_file_offset = 100; }).find("backing file name") !=
         std::string::npos);

@@ -162,7 +162,11 @@ TEST_CASE("qcow2_backing_file_that_is_missing_forbidden_or_circular_is_refused",
         std::string::npos);
   create_image(*ring, directory.file("e.qcow2"),
                {.size = kMiB, .backing_file = "nbd://host/x", .backing_format = "raw"});
-  CHECK(open_error(*ring, {.path = directory.file("e.qcow2"), .format = "qcow2"}).find("not a file name") !=
+  CHECK(open_error(*ring, {.path = directory.file("e.qcow2"), .format = "qcow2"}).find("remote_backing") !=
+        std::string::npos);
+  create_image(*ring, directory.file("f.qcow2"),
+               {.size = kMiB, .backing_file = "ssh://host/x", .backing_format = "raw"});
+  CHECK(open_error(*ring, {.path = directory.file("f.qcow2"), .format = "qcow2"}).find("not a file name") !=
         std::string::npos);
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 #include <tuple>
 
+#include "block/nbd/address.hpp"
 #include "vmm/config/json_reader.hpp"
 #include "vmm/kvm/cpuid.hpp"
 
@@ -303,7 +304,8 @@ class Reader {
     section.number("bus", 0, 1, drive.bus);
     section.number("unit", 0, 1, drive.unit);
     section.choice("media", {{"disk", Media::kDisk}, {"cdrom", Media::kCdrom}}, drive.media);
-    path(section, "file", drive.file);
+    section.text("file", drive.file);
+    drive.file = nbd::is_target(drive.file) ? drive.file : absolute(drive.file);
     section.choice("format", {{"raw", std::string("raw")}, {"qcow2", std::string("qcow2")}}, drive.format);
     section.choice("cache",
                    {{"writeback", CacheMode::kWriteback},
@@ -315,6 +317,7 @@ class Reader {
     const bool optical = drive.media == Media::kCdrom;
     drive.read_only = optical;
     section.boolean("read_only", drive.read_only);
+    section.boolean("remote_backing", drive.remote_backing);
     section.text("serial", drive.serial);
     section.text("model", drive.model);
     section.text("version", drive.version);

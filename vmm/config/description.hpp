@@ -35,10 +35,11 @@ struct DriveDescription {
   DriveInterface interface = DriveInterface::kIde;
   unsigned bus = 0, unit = 0;
   Media media = Media::kDisk;
-  std::string file;    ///< absolute, or empty for a drive without a medium
+  std::string file;    ///< absolute, or nbd://..., or empty for a drive without a medium
   std::string format;  ///< "raw" or "qcow2"; never guessed
   CacheMode cache = CacheMode::kWriteback;
   bool read_only = false;
+  bool remote_backing = false;  ///< whether the image may name disks on NBD servers
   std::string serial, model, version;
   std::optional<Geometry> geometry;
   Translation translation = Translation::kAuto;  ///< given within the geometry

@@ -162,3 +162,15 @@ TEST_CASE("keys_are_listed_once_each", "[description]") {
   REQUIRE(message.find("order") != std::string::npos);
   REQUIRE(message.find("order") == message.rfind("order"));
 }
+
+TEST_CASE("drive_on_an_nbd_server_keeps_its_name", "[description]") {
+  const auto d = parse_description(R"({"memory": "64M", "drives": [
+    {"file": "nbd://host:10809/xp", "format": "qcow2", "remote_backing": true},
+    {"file": "local", "format": "raw", "unit": 1}]})",
+                                   "/m.json");
+  REQUIRE(d.has_value());
+  REQUIRE(d->drives[0].file == "nbd://host:10809/xp");
+  REQUIRE(d->drives[0].remote_backing);
+  REQUIRE(d->drives[1].file == "/local");
+  REQUIRE_FALSE(d->drives[1].remote_backing);
+}
