@@ -84,17 +84,18 @@ class Commit {
     }
     auto flags = settings_.flags;
     flags.read_only = false;
-    auto base = open_node(ring_, base_name, flags);
-    if (!base) {
-      complain(call_, tool_text(base.error()));
+    auto opened = open_node(ring_, base_name, flags);
+    if (!opened) {
+      complain(call_, tool_text(opened.error()));
       return 1;
     }
+    OpenImage base(std::move(*opened), ring_);
     flags.ignore_backing = true;
     auto top = open_argument(call_, ring_, settings_.image, flags);
     if (!top) {
       return 1;
     }
-    const int status = copy(*base, depth);
+    const int status = copy(base, depth);
     if (status == 0 && !settings_.drop) {
       if (top->node->qcow2 != nullptr) {
         const auto emptied = sync_wait(ring_, top->node->qcow2->make_empty());
@@ -105,7 +106,7 @@ class Commit {
         }
       }
     }
-    const bool closed = close_image(call_, ring_, *base) && close_image(call_, ring_, *top);
+    const bool closed = close_image(call_, ring_, base) && close_image(call_, ring_, *top);
     if (status == 0 && closed && !settings_.quiet) {
       fmt::print("Image committed.\n");
     }

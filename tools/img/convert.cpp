@@ -258,7 +258,7 @@ class Convert {
   Ring& ring_;
   const ConvertSettings& settings_;
   Progress progress_;
-  std::vector<OpenNode> sources_;
+  std::vector<OpenImage> sources_;
   std::uint64_t total_ = 0;
 };
 

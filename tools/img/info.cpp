@@ -27,8 +27,6 @@ std::optional<std::vector<Options>> collect(const Call& call, Ring& ring, ImageA
       return std::nullopt;
     }
     auto info = collect_image_info(ring, *opened);
-    const auto closed = sync_wait(ring, opened->device->close());
-    static_cast<void>(closed);  // it was only read
     if (!info) {
       complain(call, tool_text(info.error()));
       return std::nullopt;

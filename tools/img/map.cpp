@@ -168,10 +168,7 @@ int img_map(const Call& call) {
   if (!opened) {
     return 1;
   }
-  const int status = map(call, *ring, *opened->node, *start, *length, output == "json");
-  const auto closed = sync_wait(*ring, opened->device->close());
-  static_cast<void>(closed);  // it was only read
-  return status;
+  return map(call, *ring, *opened->node, *start, *length, output == "json");
 }
 
 }  // namespace whistler::tools

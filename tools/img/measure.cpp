@@ -245,7 +245,7 @@ int img_measure(const Call& call) {
   if (!ring) {
     return 1;
   }
-  std::optional<OpenNode> source;
+  std::optional<OpenImage> source;
   if (!operands.empty()) {
     settings.image.name = operands[0];
     source = open_argument(call, *ring, settings.image, settings.flags);
@@ -263,12 +263,7 @@ int img_measure(const Call& call) {
       }
     }
   }
-  const int status = measure(call, *ring, settings, source ? &*source : nullptr);
-  if (source) {
-    const auto closed = sync_wait(*ring, source->device->close());
-    static_cast<void>(closed);  // it was only read
-  }
-  return status;
+  return measure(call, *ring, settings, source ? &*source : nullptr);
 }
 
 }  // namespace whistler::tools

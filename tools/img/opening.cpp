@@ -11,6 +11,22 @@
 
 namespace whistler::tools {
 
+OpenImage& OpenImage::operator=(OpenImage&& other) noexcept {
+  if (this != &other) {
+    close_quietly();
+    static_cast<OpenNode&>(*this) = std::move(static_cast<OpenNode&>(other));
+    ring_ = other.ring_;
+  }
+  return *this;
+}
+
+void OpenImage::close_quietly() noexcept {
+  if (device) {
+    const auto closed = sync_wait(*ring_, device->close());
+    static_cast<void>(closed);  // another failure is being told, or it was only read
+  }
+}
+
 std::unique_ptr<Ring> make_ring(const Call& call) {
   auto ring = Ring::create();
   if (!ring) {
@@ -20,7 +36,7 @@ std::unique_ptr<Ring> make_ring(const Call& call) {
   return std::move(*ring);
 }
 
-std::optional<OpenNode> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
+std::optional<OpenImage> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
                                       const NodeFlags& flags) {
   NodeName name;
   if (image.image_opts) {
@@ -42,7 +58,7 @@ std::optional<OpenNode> open_argument(const Call& call, Ring& ring, const ImageA
     complain(call, fmt::format("Could not open '{}': {}", image.name, tool_text(opened.error())));
     return std::nullopt;
   }
-  return std::move(*opened);
+  return OpenImage(std::move(*opened), ring);
 }
 
 bool add_object(const Call& call, const std::string& text, NodeFlags& flags) {

@@ -16,9 +16,25 @@ struct ImageArgument {
   bool image_opts = false;  ///< `name` is a list of options
 };
 
+/// An image of this run. Whoever leaves early has it closed without a word; who wants to know calls close_image().
+class OpenImage : public OpenNode {
+ public:
+  OpenImage() = default;
+  /// `ring` outlives it.
+  OpenImage(OpenNode node, Ring& ring) : OpenNode(std::move(node)), ring_(&ring) {}
+  OpenImage(OpenImage&&) = default;
+  OpenImage& operator=(OpenImage&& other) noexcept;
+  ~OpenImage() { close_quietly(); }
+
+ private:
+  void close_quietly() noexcept;
+
+  Ring* ring_ = nullptr;
+};
+
 /// The io_uring of this run; null after a complaint.
 [[nodiscard]] std::unique_ptr<Ring> make_ring(const Call& call);
-[[nodiscard]] std::optional<OpenNode> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
+[[nodiscard]] std::optional<OpenImage> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
                                                     const NodeFlags& flags);
 /// Takes the argument of --object; a complaint and false for what is not understood.
 bool add_object(const Call& call, const std::string& text, NodeFlags& flags);

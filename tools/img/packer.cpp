@@ -82,13 +82,16 @@ Task<void> Packer::collect() {
       finished = std::exchange(finished_, {});
     }
     under_way_ -= finished.size();
+    // Whoever is resumed may find the rest of its jobs done too, and destroy them all: no job is looked at after that.
+    std::vector<std::coroutine_handle<>> waiters;
     for (auto* job : finished) {
       job->done_ = true;
-    }
-    for (auto* job : finished) {
-      if (const auto waiter = std::exchange(job->waiter_, {})) {
-        waiter.resume();
+      if (job->waiter_) {
+        waiters.push_back(job->waiter_);
       }
+    }
+    for (const auto waiter : waiters) {
+      waiter.resume();
     }
   }
   collecting_ = false;

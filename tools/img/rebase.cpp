@@ -99,7 +99,7 @@ class Rebase {
 
   /// Copies into the image whatever the old backing file shows and the new one does not.
   int keep_content(OpenNode& image, Progress& progress) {
-    OpenNode fresh;
+    OpenImage fresh;
     if (settings_.base && !settings_.base->empty()) {
       auto name = *settings_.base;
       if (const auto resolved = resolve_stored_name(*image.node, name)) {
@@ -117,7 +117,7 @@ class Rebase {
                  fmt::format("Could not open new backing file '{}': {}", name, tool_text(opened.error())));
         return 1;
       }
-      fresh = std::move(*opened);
+      fresh = OpenImage(std::move(*opened), ring_);
     }
     BlockDevice& device = *image.device;
     BlockDevice* old = device.backing();
@@ -151,9 +151,6 @@ class Rebase {
       }
       shown = std::min(100.0, shown + step);
       progress.show(shown);
-    }
-    if (fresh.device && !close_image(call_, ring_, fresh)) {
-      return 1;
     }
     return 0;
   }
