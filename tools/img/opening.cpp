@@ -37,7 +37,7 @@ std::unique_ptr<Ring> make_ring(const Call& call) {
 }
 
 std::optional<OpenImage> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
-                                      const NodeFlags& flags) {
+                                       const NodeFlags& flags) {
   NodeName name;
   if (image.image_opts) {
     if (!image.format.empty()) {

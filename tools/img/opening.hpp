@@ -16,7 +16,8 @@ struct ImageArgument {
   bool image_opts = false;  ///< `name` is a list of options
 };
 
-/// An image of this run. Whoever leaves early has it closed without a word; who wants to know calls close_image().
+/// An image of this run. Whoever leaves early has it closed without a word; who wants to know calls
+/// close_image().
 class OpenImage : public OpenNode {
  public:
   OpenImage() = default;
@@ -35,7 +36,7 @@ class OpenImage : public OpenNode {
 /// The io_uring of this run; null after a complaint.
 [[nodiscard]] std::unique_ptr<Ring> make_ring(const Call& call);
 [[nodiscard]] std::optional<OpenImage> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
-                                                    const NodeFlags& flags);
+                                                     const NodeFlags& flags);
 /// Takes the argument of --object; a complaint and false for what is not understood.
 bool add_object(const Call& call, const std::string& text, NodeFlags& flags);
 /// Whether both names lead to one file.

@@ -82,7 +82,8 @@ Task<void> Packer::collect() {
       finished = std::exchange(finished_, {});
     }
     under_way_ -= finished.size();
-    // Whoever is resumed may find the rest of its jobs done too, and destroy them all: no job is looked at after that.
+    // Whoever is resumed may find the rest of its jobs done too, and destroy them all: no job is looked at
+    // after that.
     std::vector<std::coroutine_handle<>> waiters;
     for (auto* job : finished) {
       job->done_ = true;
