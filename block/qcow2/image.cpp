@@ -37,9 +37,10 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
   auto image = std::unique_ptr<Image>(new Image(std::move(file), options));
   BlockDevice& device = *image->file_;
   // Most headers fit into 4 KiB; only a long one needs its whole cluster.
-  std::vector<std::uint8_t> bytes(
-      static_cast<std::size_t>(std::min<std::uint64_t>(device.size(), std::uint64_t{1} << kMaxClusterBits)));
-  const auto first_part = std::min<std::size_t>(bytes.size(), 4096);
+  const auto largest =
+      static_cast<std::size_t>(std::min<std::uint64_t>(device.size(), 1ULL << kMaxClusterBits));
+  const auto first_part = std::min<std::size_t>(largest, 4096);
+  std::vector<std::uint8_t> bytes(first_part);
   iovec vec{bytes.data(), first_part};
   auto read = co_await device.readv(0, {&vec, 1});
   if (!read) {
@@ -47,7 +48,7 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
   }
   const auto cluster_bits = first_part >= 24 ? load_be<std::uint32_t>(&bytes[20]) : 0;
   const bool long_cluster = cluster_bits > 12 && cluster_bits <= kMaxClusterBits;
-  bytes.resize(std::min(bytes.size(), long_cluster ? std::size_t{1} << cluster_bits : first_part));
+  bytes.resize(std::min(largest, long_cluster ? std::size_t{1} << cluster_bits : first_part));
   if (bytes.size() > first_part) {
     vec = {bytes.data() + first_part, bytes.size() - first_part};
     read = co_await device.readv(first_part, {&vec, 1});

@@ -70,8 +70,7 @@ struct LoggedFlush {
 /// A growing file. Its content is what programs see; what a power cut leaves is made from the log.
 class SimulatedDisk final : public BlockDevice {
  public:
-  SimulatedDisk(Scheduler& scheduler, Bytes content)
-      : scheduler_(scheduler), content_(std::move(content)), initial_(content_) {}
+  SimulatedDisk(Scheduler& scheduler, Bytes content) : scheduler_(scheduler), content_(std::move(content)) {}
 
   [[nodiscard]] std::uint64_t size() const override { return content_.size(); }
   [[nodiscard]] bool read_only() const override { return false; }
@@ -87,7 +86,7 @@ class SimulatedDisk final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> close() override;
 
   [[nodiscard]] const Bytes& content() const { return content_; }
-  /// Begins a new log: what is there now is durable.
+  /// Begins a new log: what is there now is durable. Before it nothing is logged.
   void start_log();
   /// What the disk holds after power was cut at `when`: all that a completed flush vouches for, and any
   /// sectors of the rest.
@@ -98,6 +97,7 @@ class SimulatedDisk final : public BlockDevice {
 
   Scheduler& scheduler_;
   Bytes content_;
+  bool logging_ = false;
   Bytes initial_;
   std::vector<LoggedWrite> writes_;
   std::vector<LoggedFlush> flushes_;
