@@ -11,7 +11,7 @@ namespace whistler::qcow2 {
 
 namespace {
 
-constexpr std::uint64_t kZeroChunk = 1024 * 1024;
+constexpr std::uint64_t kCountsAtOnce = 1024 * 1024;
 
 std::unexpected<Error> refuse(std::string text) { return fail(ErrorCode::kUnsupported, std::move(text)); }
 
@@ -81,6 +81,9 @@ Task<Result<void>> Amender::downgrade() {
     }
   }
   done = co_await expand_zero_clusters();
+  if (done) {
+    done = co_await expand_zero_snapshots(*list);
+  }
   if (!done) {
     auto error = done.error();
     error.brief = "Failed to turn zero into data clusters: " +
@@ -101,63 +104,6 @@ Task<Result<void>> Amender::downgrade() {
   old.set_extension(kBitmapsExtension, {});
   done = co_await write_header(std::move(old));
   co_return done;
-}
-
-Task<Result<void>> Amender::expand_zero_clusters() {
-  const auto size = image_.size();
-  for (std::uint64_t at = 0; at < size;) {
-    auto extent = co_await image_.extent_at(at, std::min(size - at, std::uint64_t{1} << 30));
-    if (!extent) {
-      co_return std::unexpected(extent.error());
-    }
-    if (extent->kind == Kind::kZero) {
-      auto done = co_await expand_zero_range(at, extent->bytes);
-      if (!done) {
-        co_return done;
-      }
-    }
-    at += extent->bytes;
-  }
-  co_return Result<void>{};
-}
-
-Task<Result<void>> Amender::expand_zero_range(std::uint64_t offset, std::uint64_t bytes) {
-  const auto cluster = image_.geometry_.cluster_size();
-  const auto backed = image_.backing_ ? std::min(image_.backing_->size(), offset + bytes) : 0;
-  std::vector<std::uint8_t> zeroes(static_cast<std::size_t>(std::min(bytes, kZeroChunk)));
-  for (const auto end = offset + bytes; offset < end;) {
-    if (offset >= backed) {  // without the flag there are zeroes as well
-      auto done = co_await clear_zero_entry(offset);
-      if (!done) {
-        co_return done;
-      }
-      offset = std::min(end, image_.geometry_.cluster_start(offset) + cluster);
-      continue;
-    }
-    const iovec vec{zeroes.data(),
-                    static_cast<std::size_t>(std::min<std::uint64_t>(zeroes.size(), end - offset))};
-    auto done = co_await image_.writev(offset, {&vec, 1});
-    if (!done) {
-      co_return done;
-    }
-    offset += vec.iov_len;
-  }
-  co_return Result<void>{};
-}
-
-Task<Result<void>> Amender::clear_zero_entry(std::uint64_t offset) {
-  auto hold = image_.lock_clusters(offset, 1, RangeLock::Mode::kExclusive);
-  co_await hold;
-  auto pin = co_await image_.writable_slice(offset);
-  if (!pin) {
-    co_return std::unexpected(pin.error());
-  }
-  const auto index = image_.index_in_slice(offset);
-  const auto old = load_l2(pin->data(), index, image_.geometry_);
-  store_l2(pin->data(), index, image_.geometry_, {});
-  pin->mark_dirty();
-  image_.free_mapping_later(old, true);
-  co_return Result<void>{};
 }
 
 Task<Result<void>> Amender::set_lazy_refcounts(bool lazy) {
@@ -245,7 +191,7 @@ Task<Result<void>> Amender::set_refcount_bits(unsigned bits) {
   const auto slice_bytes = image_.refcounts_->cache().slice_bytes();
   const auto old_order = image_.header_.refcount_order;
   image_.header_.refcount_order = static_cast<unsigned>(std::countr_zero(bits));
-  auto fresh = std::make_unique<Refcounts>(*image_.file_, image_.header_, slice_bytes, kZeroChunk);
+  auto fresh = std::make_unique<Refcounts>(*image_.file_, image_.header_, slice_bytes, kCountsAtOnce);
   done = co_await fresh->rebuild(counts->size(), [&counts](std::uint64_t cluster) {
     return (*counts)[static_cast<std::size_t>(cluster)];
   });
@@ -254,7 +200,7 @@ Task<Result<void>> Amender::set_refcount_bits(unsigned bits) {
     co_return done;
   }
   image_.geometry_ = image_.header_.geometry();
-  image_.refcounts_ = std::make_unique<Refcounts>(*image_.file_, image_.header_, slice_bytes, kZeroChunk);
+  image_.refcounts_ = std::make_unique<Refcounts>(*image_.file_, image_.header_, slice_bytes, kCountsAtOnce);
   done = co_await image_.prepare();
   co_return done;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "block/qcow2/image.hpp"
+#include "block/qcow2/snapshot_table.hpp"
 
 namespace whistler::qcow2 {
 
@@ -27,6 +28,22 @@ class Amender {
   [[nodiscard]] Task<Result<void>> expand_zero_range(std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> clear_zero_entry(std::uint64_t offset);
   [[nodiscard]] Task<Result<std::vector<std::uint64_t>>> read_counts();
+
+  // expand_zero.cpp
+  /// An L2 table of snapshots as it is to become.
+  struct ChangedTable {
+    std::uint64_t offset;
+    std::int64_t sharers;  ///< how many snapshots name it
+    std::vector<std::uint8_t> bytes;
+    std::vector<std::uint64_t> freed;  ///< clusters it named
+  };
+  [[nodiscard]] Task<Result<void>> expand_zero_snapshots(std::vector<Snapshot> list);
+  /// `guest`: the offset on the disk of the table's first cluster.
+  [[nodiscard]] Task<Result<void>> expand_zero_table(std::uint64_t table, std::uint64_t guest,
+                                                     std::vector<ChangedTable>& changed);
+  /// A cluster of zeroes with that count; gives its place in the file.
+  [[nodiscard]] Task<Result<std::uint64_t>> allocate_zeroes(std::uint64_t guest, std::int64_t count);
+  [[nodiscard]] Task<Result<void>> write_tables(std::vector<ChangedTable>& changed);
 
   Image& image_;
 };

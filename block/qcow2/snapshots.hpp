@@ -27,6 +27,7 @@ class Snapshots {
   [[nodiscard]] Task<Result<void>> remove(std::string wanted);
 
  private:
+  friend class Amender;
   friend class Compactor;
   friend class Image;
   [[nodiscard]] Task<Result<std::vector<Snapshot>>> read_table();

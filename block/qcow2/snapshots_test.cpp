@@ -1,4 +1,5 @@
 #include "block/qcow2/snapshots.hpp"
+#include "block/qcow2/amend.hpp"
 
 #include "block/memory.hpp"
 #include "block/qcow2/simulation.hpp"
@@ -170,4 +171,43 @@ TEST_CASE("snapshots_cut_by_power_loss_are_repaired_and_lose_nothing", "[qcow2][
     REQUIRE(sync_wait(later, again->readv(60000, {&vec, 1})).has_value());
     CHECK((byte[0] == 2 || (action == 1 && byte[0] == 1)));
   }
+}
+
+TEST_CASE("zero_clusters_of_snapshots_stay_zero_in_version_2", "[qcow2][snapshot][qemu]") {
+  if (!have_qemu_tools()) {
+    WARN("qemu-img and qemu-io are not installed: not tested");
+    return;
+  }
+  const TemporaryDirectory directory;
+  const auto ring = make_ring();
+  const auto path = directory.file("i.qcow2");
+  const auto base = directory.file("base");
+  make_file(base, Bytes(2 * kMiB, 7));
+  // Zeroes with and without a cluster, in one snapshot alone, in two, and in the disk too.
+  REQUIRE(
+      run("qemu-img create -q -f qcow2 -b " + base + " -F raw " + path + " 4M && qemu-io -f qcow2" +
+          " -c 'write -z 0 128k' -c 'write -P 1 128k 128k' -c 'write -z 128k 128k' -c 'write -z 3M 64k' " +
+          path + " && qemu-img snapshot -c one " + path + " && qemu-img snapshot -c two " + path +
+          " && qemu-io -f qcow2 -c 'write -P 2 0 64k' -c 'write -P 2 3M 64k' " + path +
+          " && qemu-img snapshot -c three " + path)
+          .status == 0);
+  auto image = open_qcow2(*ring, path);
+  as_image(*image).set_backing(std::make_unique<MemoryBlockDevice>(2 * kMiB));
+  const auto downgraded = sync_wait(*ring, qcow2::Amender(as_image(*image)).downgrade());
+  INFO((downgraded ? std::string() : downgraded.error().message));
+  REQUIRE(downgraded.has_value());
+  close(*ring, image);
+  require_clean(*ring, path);
+  CHECK(run("qemu-img info " + path).output.find("compat: 0.10") != std::string::npos);
+  for (const auto* reads : {"one 0", "two 0", "three 2"}) {
+    const std::string name(reads, std::string(reads).find(' '));
+    const auto pattern = std::string(reads).substr(name.size() + 1);
+    const auto read = run("qemu-img snapshot -a " + name + " " + path + " && qemu-io -f qcow2 -c 'read -P " +
+                          pattern + " 0 64k' -c 'read -P 0 64k 192k' -c 'read -P 7 256k 1M' -c 'read -P " +
+                          pattern + " 3M 64k' " + path);
+    INFO(read.output);
+    CHECK(read.status == 0);
+    CHECK(read.output.find("failed") == std::string::npos);
+  }
+  require_clean(*ring, path);
 }
