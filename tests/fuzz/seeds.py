@@ -110,10 +110,21 @@ def vmdk(scratch):
     yield b"COWD" + struct.pack("<IIIIII", 1, 3, 2048, 8, 1, 1) + bytes(484) + struct.pack("<I", 2) + bytes(2000)
 
 
+def machines(_scratch):
+    for path in sorted((Path(__file__).resolve().parents[1] / "cli" / "domains").glob("*.xml")):
+        yield path.read_bytes()
+    yield (b"qemu-system-i386 -M pc,accel=kvm -m 1G -smp 2,cores=2 -cpu host,+pae,-lm -hda a.qcow2 -cdrom x.iso -fda f -boot dc,menu=on "
+           b"-drive file=d,format=raw,cache=none,if=virtio -drive if=none,id=n,file=/a -device ide-hd,drive=n,bus=ide.0,unit=1,bootindex=2 "
+           b"-blockdev driver=file,filename=/b,node-name=f -blockdev driver=qcow2,file=f,node-name=t -device ide-hd,drive=t,serial=x "
+           b"-device '{\"driver\":\"ide-cd\",\"unit\":0}' -vnc :3,password=on -netdev user,id=n0 -device rtl8139,netdev=n0 -nic tap -net nic "
+           b"-rtc base=2006-06-17T16:01:21 -serial mon:stdio -chardev socket,id=q,path=/q,server=on -mon chardev=q,mode=control "
+           b"-debugcon file:a -device isa-debug-exit,iobase=0xf4 -name guest=xp -usb -global VGA.vgamem_mb=32 -no-reboot -frob x")
+
+
 def main():
     folder = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as scratch:
-        for name, make in (("qcow2", qcow2), ("vdi", vdi), ("vhd", vhd), ("vhdx", vhdx), ("vmdk", vmdk)):
+        for name, make in (("qcow2", qcow2), ("vdi", vdi), ("vhd", vhd), ("vhdx", vhdx), ("vmdk", vmdk), ("import", machines)):
             target = folder / name
             target.mkdir(parents=True, exist_ok=True)
             for number, content in enumerate(make(Path(scratch))):
