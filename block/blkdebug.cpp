@@ -166,7 +166,13 @@ Result<void> parse_blkdebug_options(const Options& options, BlkdebugRules& rules
       }
     }
   }
-  return read_number(options, "align", rules.alignment);
+  const auto alignment = option_size(options, "align");
+  if (!alignment) {
+    return std::unexpected(alignment.error());
+  }
+  rules.alignment =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(alignment->value_or(rules.alignment), UINT32_MAX));
+  return {};
 }
 
 BlkdebugDevice::BlkdebugDevice(std::unique_ptr<BlockDevice> below, BlkdebugRules rules)

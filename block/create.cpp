@@ -75,8 +75,8 @@ Result<void> create_qcow2(Ring& ring, const NewImage& image, const qcow2::Create
     if (!path) {
       return std::unexpected(path.error());
     }
-    const auto bytes = options.data_file_raw ? options.size : 0;
-    if (auto made = create_file(ring, *path, bytes, Preallocation::kOff); !made) {
+    // As large as the disk from the beginning, as QEMU makes it.
+    if (auto made = create_file(ring, *path, options.size, Preallocation::kOff); !made) {
       return made;
     }
   }

@@ -23,7 +23,9 @@ Task<Result<void>> MemoryBlockDevice::readv(std::uint64_t offset, IoVec to) {
     co_return ok;
   }
   for (const auto& piece : to) {
-    std::memcpy(piece.iov_base, bytes_.data() + offset, piece.iov_len);
+    if (piece.iov_len != 0) {  // there may be no memory at all
+      std::memcpy(piece.iov_base, bytes_.data() + offset, piece.iov_len);
+    }
     offset += piece.iov_len;
   }
   co_return Result<void>{};

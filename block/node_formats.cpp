@@ -280,7 +280,6 @@ Task<Result<void>> Opener::open_backing(qcow2::Image& image, Node& node, Options
   auto below = flags;
   below.read_only = true;
   below.for_repair = false;
-  below.no_io = false;
   auto backing = co_await open(std::move(name), below, above);
   if (!backing) {
     auto error = backing.error();

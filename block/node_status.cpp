@@ -95,15 +95,24 @@ Task<Result<NodeStatus>> node_status(const Node& node, std::uint64_t offset, std
                     .data = known->data && !known->zero,
                     .zero = known->zero,
                     .allocated = known->data};
+  const Node* file = &node;
+  while (file->driver == "raw" && file->file) {
+    file = file->file.get();
+  }
+  if (file->driver == "nbd") {  // what its server says is all there is
+    status.data = known->data;
+    status.allocated = status.data || status.zero;
+    if (status.allocated) {
+      status.offset = offset + option_size(node.full_options, "offset").value_or(std::nullopt).value_or(0);
+      status.file = file;
+    }
+    co_return status;
+  }
   const bool is_file = node.host_file != nullptr;
   if (is_file || node.driver == "raw" || node.driver == "null-co" || node.driver == "blkdebug") {
     status.allocated = true;
     status.data = !known->zero;
     status.offset = offset + option_size(node.full_options, "offset").value_or(std::nullopt).value_or(0);
-    const Node* file = &node;
-    while (file->driver == "raw" && file->file) {
-      file = file->file.get();
-    }
     status.file = file;
     if (node.driver == "null-co") {
       status.zero = false;

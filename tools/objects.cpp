@@ -13,7 +13,9 @@
 
 #include "block/crypto/key_options.hpp"
 #include "block/crypto/primitives.hpp"
+#include "block/nbd/node_driver.hpp"
 #include "block/node_options.hpp"
+#include "tools/tls_objects.hpp"
 
 namespace whistler::tools {
 
@@ -22,6 +24,12 @@ namespace {
 /// Wiped when the program ends.
 struct Registry {
   std::map<std::string, std::string> secrets;
+  std::map<std::string, std::shared_ptr<const nbd::TlsCredentials>> credentials;
+  std::map<std::string, std::string> identities;
+
+  [[nodiscard]] bool has(const std::string& id) const {
+    return secrets.contains(id) || credentials.contains(id) || identities.contains(id);
+  }
   ~Registry() {
     for (auto& [id, value] : secrets) {
       crypto::wipe({reinterpret_cast<std::uint8_t*>(value.data()), value.size()});
@@ -150,7 +158,8 @@ Result<std::string> value_of(const Options& options) {
   return value && key_id ? decrypt(*value, *key_id, option_text(options, "iv")) : value;
 }
 
-Result<void> define_secret(const Options& options) {
+/// The id of a new object.
+Result<std::string> new_id(const Options& options) {
   const auto id = option_text(options, "id");
   if (!id) {
     return invalid("Parameter 'id' is missing");
@@ -160,6 +169,13 @@ Result<void> define_secret(const Options& options) {
         "Parameter 'id' expects an identifier\n"
         "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.");
   }
+  if (registry().has(*id)) {
+    return invalid(fmt::format("attempt to add duplicate property '{}' to object (type 'container')", *id));
+  }
+  return *id;
+}
+
+Result<void> define_secret(const std::string& id, const Options& options) {
   for (const auto& [key, unused] : options.items()) {
     static constexpr std::array<std::string_view, 7> kKeys = {"qom-type", "id",    "data", "file",
                                                               "format",   "keyid", "iv"};
@@ -171,15 +187,46 @@ Result<void> define_secret(const Options& options) {
   if (!value) {
     return std::unexpected(value.error());
   }
-  if (!registry().secrets.emplace(*id, std::move(*value)).second) {
-    return invalid(fmt::format("attempt to add duplicate property '{}' to object (type 'container')", *id));
+  registry().secrets.emplace(id, std::move(*value));
+  return {};
+}
+
+Result<void> define_credentials(const std::string& id, const std::string& type, const Options& options) {
+  auto loaded = load_credentials(type, options, registry().secrets);
+  if (!loaded) {
+    return std::unexpected(loaded.error());
   }
+  nbd::register_credentials(id, *loaded);
+  registry().credentials.emplace(id, std::move(*loaded));
   return {};
 }
 
 }  // namespace
 
 const std::map<std::string, std::string>& secrets() { return registry().secrets; }
+
+Result<std::shared_ptr<const nbd::TlsCredentials>> find_credentials(const std::string& id,
+                                                                    nbd::TlsSide side) {
+  const auto found = registry().credentials.find(id);
+  if (found == registry().credentials.end()) {
+    return fail(ErrorCode::kNotFound, registry().has(id)
+                                          ? fmt::format("Object with id '{}' is not TLS credentials", id)
+                                          : fmt::format("No TLS credentials with id '{}'", id));
+  }
+  if (found->second->options().side != side) {
+    return invalid(fmt::format("Expecting TLS credentials with a {} endpoint",
+                               side == nbd::TlsSide::kServer ? "server" : "client"));
+  }
+  return found->second;
+}
+
+Result<std::string> find_identity(const std::string& id) {
+  const auto found = registry().identities.find(id);
+  if (found == registry().identities.end()) {
+    return fail(ErrorCode::kNotFound, fmt::format("there is no authz object with id '{}'", id));
+  }
+  return found->second;
+}
 
 Result<void> define_object(const std::string& text) {
   const auto options =
@@ -191,10 +238,25 @@ Result<void> define_object(const std::string& text) {
   if (!type || type->empty()) {
     return invalid("Parameter 'qom-type' is missing");
   }
-  if (*type != "secret") {
+  if (type->starts_with("authz-") && *type != "authz-simple") {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("object type '{}' is not offered here; authz-simple is", *type));
+  }
+  if (*type != "secret" && *type != "authz-simple" && !is_credentials(*type)) {
     return invalid(fmt::format("Parameter 'qom-type' does not accept value '{}'", *type));
   }
-  return define_secret(*options);
+  const auto id = new_id(*options);
+  if (!id) {
+    return std::unexpected(id.error());
+  }
+  if (*type == "secret") {
+    return define_secret(*id, *options);
+  }
+  if (*type == "authz-simple") {
+    registry().identities.emplace(*id, option_text(*options, "identity").value_or(""));
+    return {};
+  }
+  return define_credentials(*id, *type, *options);
 }
 
 }  // namespace whistler::tools

@@ -57,10 +57,12 @@ std::string name_unknown_features(std::uint64_t unknown, const Header& header) {
 /// The same as QEMU lists them: those the image names, then the others as a mask.
 std::string qemu_names_of_features(std::uint64_t unknown, const Header& header) {
   std::string names;
-  const Extension* table = header.find_extension(kFeatureNamesExtension);
-  for (std::size_t at = 0; table != nullptr && at + kFeatureBytes <= table->data.size();
-       at += kFeatureBytes) {
-    const std::uint8_t* entry = table->data.data() + at;
+  const Extension* found = header.find_extension(kFeatureNamesExtension);
+  auto table = found == nullptr ? std::vector<std::uint8_t>() : found->data;
+  table.resize(
+      static_cast<std::size_t>(align_up(table.size(), kFeatureBytes)));  // the last one may be cut short
+  for (std::size_t at = 0; at < table.size(); at += kFeatureBytes) {
+    const std::uint8_t* entry = table.data() + at;
     if (entry[0] == 0 && entry[1] < 64 && (unknown >> entry[1] & 1) != 0) {
       const auto* text = reinterpret_cast<const char*>(entry + 2);
       names += (names.empty() ? "" : ", ") + std::string(text, ::strnlen(text, kFeatureBytes - 2));
@@ -139,8 +141,15 @@ Result<void> parse_extensions(std::span<const std::uint8_t> area, std::size_t st
                   "Header extension too large");
     }
     const auto data = area.subspan(at, length);
+    if (type == kBackingFormatExtension) {  // of several the last one counts
+      std::erase_if(header.extensions, [=](const Extension& e) { return e.type == type; });
+    }
     header.extensions.push_back({type, {data.begin(), data.end()}});
     at += static_cast<std::size_t>(align_up(length, 8));
+  }
+  if (at < area.size()) {
+    return told(check.corrupt("the header area ends within the extension at offset {:#x}", at),
+                "Header extension too large");
   }
   return {};
 }
@@ -152,6 +161,10 @@ Result<void> check_tables(const Header& header, const Checker& check) {
     return told(check.corrupt("the L1 table has {} entries, more than the allowed {}", header.l1_size,
                               kMaxL1Bytes / 8),
                 "Active L1 table too large");
+  }
+  if (geometry.l1_entries_for(header.size) > INT32_MAX) {
+    return told(check.corrupt("a disk of {} bytes is more than any L1 table can map", header.size),
+                "Image is too big");
   }
   if (geometry.l1_entries_for(header.size) > header.l1_size) {
     return told(check.corrupt("the L1 table has {} entries, too few for a disk of {} bytes", header.l1_size,
@@ -180,6 +193,11 @@ Result<void> check_tables(const Header& header, const Checker& check) {
     return told(
         check.corrupt("{} snapshots are more than the allowed {}", header.nb_snapshots, kMaxSnapshots),
         "Snapshot table too large");
+  }
+  if (geometry.in_cluster(header.snapshots_offset) != 0) {
+    return told(check.corrupt("the snapshot table at offset {:#x} is not at a cluster boundary",
+                              header.snapshots_offset),
+                "Snapshot table offset invalid");
   }
   if (header.nb_snapshots != 0) {
     return check.table("snapshot table", header.snapshots_offset,
@@ -390,6 +408,10 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
 
 namespace {
 
+/// In the order in which QEMU writes them, with those it does not know behind.
+constexpr std::array kKnownExtensions = {kBackingFormatExtension, kDataFileExtension, kCryptoExtension,
+                                         kFeatureNamesExtension, kBitmapsExtension};
+
 /// Bytes of the extensions with their end mark.
 std::size_t extensions_bytes(const Header& header) {
   std::size_t bytes = 8;
@@ -439,12 +461,23 @@ Result<std::vector<std::uint8_t>> encode_header(Header& header) {
   std::vector<std::uint8_t> out(bytes);
   std::memcpy(out.data(), &fields, std::min<std::size_t>(sizeof fields, header.header_length));
   std::size_t at = header.header_length;
-  for (const auto& extension : header.extensions) {
+  const auto put = [&](const Extension& extension) {
     store_be<std::uint32_t>(&out[at], extension.type);
     store_be<std::uint32_t>(&out[at + 4], static_cast<std::uint32_t>(extension.data.size()));
     std::copy(extension.data.begin(), extension.data.end(),
               out.begin() + static_cast<std::ptrdiff_t>(at + 8));
     at += 8 + static_cast<std::size_t>(align_up(extension.data.size(), 8));
+  };
+  for (const auto type : kKnownExtensions) {
+    if (const auto* known = header.find_extension(type)) {
+      put(*known);
+    }
+  }
+  for (const auto& extension : header.extensions) {
+    if (std::find(kKnownExtensions.begin(), kKnownExtensions.end(), extension.type) ==
+        kKnownExtensions.end()) {
+      put(extension);
+    }
   }
   at += 8;  // the end mark is zeroes
   if (header.backing_file) {

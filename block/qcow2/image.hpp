@@ -252,6 +252,12 @@ class Image final : public BlockDevice {
   [[nodiscard]] bool may_preallocate(L2Entry entry, std::uint64_t guest) const;
 
   // zero.cpp
+  /// Zeroes [offset, end), which is locked, with as little data as can be.
+  [[nodiscard]] Task<Result<void>> zero_by_mapping(std::uint64_t offset, std::uint64_t end, bool unmap);
+  /// Whether the range reads as zeroes, as far as the mappings of the whole chain tell.
+  [[nodiscard]] Task<Result<bool>> reads_zero(std::uint64_t offset, std::uint64_t bytes);
+  /// Whole subclusters of one cluster.
+  [[nodiscard]] Task<Result<void>> zero_subclusters(std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> zero_part(std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] Task<Result<void>> zero_clusters(std::uint64_t offset, std::uint64_t bytes, bool unmap,
                                                  bool is_discard);

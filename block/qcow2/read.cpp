@@ -33,6 +33,7 @@ Task<Result<void>> Image::readv(std::uint64_t offset, IoVec to) {
     result = std::unexpected(cached->error());
   } else if ((*cached)->kind == Kind::kData && (*cached)->bytes == bytes) {
     // By far the most frequent case: one layer less.
+    data().debug_event(DebugEvent::kReadAio);
     if (encrypted()) {
       result = co_await read_encrypted(offset, (*cached)->host, to);
     } else {

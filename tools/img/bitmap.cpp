@@ -6,14 +6,13 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <system_error>
 
-#include "block/open.hpp"
 #include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/image.hpp"
+#include "tools/img/opening.hpp"
 
 namespace whistler::tools {
 
@@ -36,6 +35,7 @@ struct BitmapOptions {
   std::optional<std::string> format, source_file, source_format;
   bool image_options = false;
   std::string file, bitmap;
+  NodeFlags flags{.read_only = false, .ignore_backing = true};
 };
 
 constexpr int kFirstLong = 256;
@@ -120,7 +120,11 @@ std::optional<BitmapOptions> parse(const Call& call) {
         break;
       }
       case kImageOptions: options.image_options = true; break;
-      case kObject: break;
+      case kObject:
+        if (!add_object(call, value, options.flags)) {
+          return std::nullopt;
+        }
+        break;
       case ':':
         complain(call, fmt::format("option '{}' requires an argument",
                                    argv[static_cast<std::size_t>(::optind) - 1]));
@@ -161,34 +165,6 @@ std::optional<BitmapOptions> parse(const Call& call) {
     return refuse("--image-opts and --format are mutually exclusive");
   }
   return options;
-}
-
-/// An image and, where it is one, its qcow2 layer.
-struct Opened {
-  std::unique_ptr<BlockDevice> device;
-  [[nodiscard]] qcow2::Image* image() const { return dynamic_cast<qcow2::Image*>(device.get()); }
-};
-
-std::optional<Opened> open(const Call& call, Ring& ring, const std::string& path,
-                           const std::optional<std::string>& format, bool read_only) {
-  std::string known = format.value_or("");
-  if (known.empty()) {
-    std::ifstream file(path, std::ios::binary);
-    std::array<char, 4> magic{};
-    file.read(magic.data(), magic.size());
-    known = std::string_view(magic.data(), magic.size()) == "QFI\xfb" ? "qcow2" : "raw";
-  }
-  auto device =
-      open_image(ring, {.path = path, .format = known, .read_only = read_only, .ignore_backing = true});
-  if (!device) {
-    const auto& error = device.error();
-    const auto reason = error.sys_errno != 0 ? fmt::format("Could not open '{}': {}", path,
-                                                           std::generic_category().message(error.sys_errno))
-                                             : error.message;
-    complain(call, fmt::format("Could not open '{}': {}", path, reason));
-    return std::nullopt;
-  }
-  return Opened{std::move(*device)};
 }
 
 Task<Result<void>> merge(qcow2::Image& image, qcow2::Image* source, std::string from, std::string to) {
@@ -236,31 +212,34 @@ int bitmap_command(const Call& call) {
   if (!options) {
     return 1;
   }
-  auto ring = Ring::create();
+  const auto ring = make_ring(call);
   if (!ring) {
-    complain(call, ring.error().message);
     return 1;
   }
-  auto target = open(call, **ring, options->file, options->format, false);
+  auto target = open_argument(
+      call, *ring, {options->file, options->format.value_or(""), options->image_options}, options->flags);
   if (!target) {
     return 1;
   }
-  std::optional<Opened> other;
-  qcow2::Image* source = target->image();
+  std::optional<OpenImage> other;
+  qcow2::Image* image = target->node->qcow2;
+  qcow2::Image* source = image;
   if (options->source_file) {
-    other = open(call, **ring, *options->source_file, options->source_format, true);
+    auto flags = options->flags;
+    flags.read_only = true;
+    other = open_argument(call, *ring, {*options->source_file, options->source_format.value_or("")}, flags);
     if (!other) {
       return 1;
     }
-    source = other->image();
+    source = other->node->qcow2;
   }
   int status = 0;
   for (const auto& action : options->actions) {
     Result<void> done;
-    if (target->image() == nullptr) {
+    if (image == nullptr) {
       done = fail(ErrorCode::kUnsupported, cannot_hold(*options, action.act));
     } else {
-      done = sync_wait(**ring, run_action(*options, action, *target->image(), source));
+      done = sync_wait(*ring, run_action(*options, action, *image, source));
     }
     if (!done) {
       complain(call, fmt::format("Operation {} on bitmap {} failed: {}",
@@ -270,11 +249,7 @@ int bitmap_command(const Call& call) {
       break;
     }
   }
-  if (const auto closed = sync_wait(**ring, target->device->close()); !closed) {
-    complain(call, closed.error().message);
-    status = 1;
-  }
-  return status;
+  return close_image(call, *ring, *target) ? status : 1;
 }
 
 }  // namespace whistler::tools

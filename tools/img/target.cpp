@@ -47,6 +47,7 @@ Result<void> look_at_backing(Ring& ring, const NewTarget& target, Options& value
   }
   auto flags = target.backing_flags;
   flags.read_only = true;
+  flags.no_io = true;  // a key is not needed to learn the size
   auto opened = open_node(ring, NodeName::of_file(combine_names(target.path, *backing), format), flags);
   if (!opened) {
     return refuse(tool_text(opened.error()) + "\nCould not open backing image.");

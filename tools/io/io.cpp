@@ -8,13 +8,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <optional>
 
 #include "tools/io/command.hpp"
 #include "tools/io/open_image.hpp"
 #include "tools/io/session.hpp"
+#include "tools/objects.hpp"
 
 namespace whistler::tools {
 
@@ -149,43 +148,11 @@ std::optional<int> parse(const Call& call, Session& session, Settings& settings)
     return 1;
   }
   if (optind < count) {
-    request.name = words[static_cast<std::size_t>(optind)];
+    request.name =
+        pointers[static_cast<std::size_t>(optind)];  // getopt moves the operands behind the options
     request.named = true;
   }
   return std::nullopt;
-}
-
-/// Takes the value of --object: "secret,id=NAME,data=TEXT" or "...,file=NAME". Complains about any other.
-bool add_object(Session& session, const std::string& text) {
-  const auto options = parse_dotted_options(text, "qom-type");
-  if (!options) {
-    session.complain(tool_text(options.error()));
-    return false;
-  }
-  const auto type = option_text(*options, "qom-type").value_or("");
-  const auto id = option_text(*options, "id");
-  auto data = option_text(*options, "data");
-  const auto file = option_text(*options, "file");
-  if (type != "secret") {
-    session.complain(fmt::format("Parameter 'qom-type' does not accept value '{}'", type));
-  } else if (!id) {
-    session.complain("Parameter 'id' is missing");
-  } else if (!data && !file) {
-    session.complain("Either 'file' or 'data' must be provided");
-  } else {
-    if (!data) {
-      std::ifstream input(*file, std::ios::binary);
-      if (!input) {
-        session.complain(fmt::format("Unable to read {}: Failed to open file “{}”: {}", *file, *file,
-                                     std::strerror(errno)));
-        return false;
-      }
-      data.emplace(std::istreambuf_iterator<char>(input), std::istreambuf_iterator<char>());
-    }
-    session.secrets()[*id] = *data;
-    return true;
-  }
-  return false;
 }
 
 /// Whether a line can be read from standard input; what is in flight goes on meanwhile.
@@ -247,7 +214,8 @@ int io_main(const Call& call) {
     return *status;
   }
   for (const auto& object : settings.objects) {
-    if (!add_object(session, object)) {
+    if (const auto defined = define_object(object); !defined) {
+      session.complain(defined.error().message);
       return 1;
     }
   }

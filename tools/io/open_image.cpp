@@ -8,6 +8,7 @@
 #include "block/copy_on_read.hpp"
 #include "block/create.hpp"
 #include "block/qcow2/image.hpp"
+#include "tools/objects.hpp"
 
 namespace whistler::tools::io {
 
@@ -141,7 +142,7 @@ Result<OpenedImage> open_as_asked(Session& session, const OpenRequest& request) 
                         .cache = request.cache,
                         .force_share = request.force_share,
                         .discard = request.discard,
-                        .secrets = &session.secrets()};
+                        .secrets = &secrets()};
   auto opened = request.snapshot ? open_below_overlay(session.ring(), *name, flags)
                                  : open_node(session.ring(), *name, flags);
   if (!opened) {

@@ -3,7 +3,6 @@
 
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -73,9 +72,6 @@ class Session {
   [[nodiscard]] const Call& call() const { return call_; }
   void complain(std::string_view message) const { tools::complain(call_, message); }
 
-  /// The secrets of --object, by id.
-  [[nodiscard]] std::map<std::string, std::string>& secrets() { return secrets_; }
-
   void set_misaligned(bool misaligned) { misaligned_ = misaligned; }
   [[nodiscard]] bool misaligned() const { return misaligned_; }
 
@@ -96,7 +92,6 @@ class Session {
   const Call& call_;
   Ring& ring_;
   OpenedImage image_;
-  std::map<std::string, std::string> secrets_;
   bool quit_ = false;
   bool misaligned_ = false;
   std::size_t in_flight_ = 0;

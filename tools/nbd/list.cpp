@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "block/nbd/client.hpp"
+#include "tools/objects.hpp"
 
 namespace whistler::tools::nbd {
 
@@ -47,7 +48,7 @@ void print_export(const whistler::nbd::ExportInfo& info) {
 
 }  // namespace
 
-int list_exports(const Call& call, const Options& options, const Objects& objects) {
+int list_exports(const Call& call, const Options& options) {
   whistler::nbd::ClientOptions client;
   if (!options.socket.empty()) {
     client.address.socket = options.socket;
@@ -57,7 +58,7 @@ int list_exports(const Call& call, const Options& options, const Objects& object
   }
   client.tls_hostname = options.tls_hostname;
   if (!options.tls_creds.empty()) {
-    auto credentials = objects.credentials(options.tls_creds, whistler::nbd::TlsSide::kClient);
+    auto credentials = find_credentials(options.tls_creds, whistler::nbd::TlsSide::kClient);
     if (!credentials) {
       complain(call, "Failed to get TLS creds: " + credentials.error().message);
       return 1;

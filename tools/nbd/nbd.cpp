@@ -8,9 +8,9 @@
 
 #include "base/unique_fd.hpp"
 #include "tools/nbd/list.hpp"
-#include "tools/nbd/objects.hpp"
 #include "tools/nbd/options.hpp"
 #include "tools/nbd/serve.hpp"
+#include "tools/objects.hpp"
 #include "tools/tool.hpp"
 
 namespace whistler::tools {
@@ -39,9 +39,8 @@ int nbd_main(const Call& call) {
   if (!options) {
     return status;
   }
-  nbd::Objects objects;
   for (const auto& text : options->objects) {
-    if (auto ok = objects.add(text); !ok) {
+    if (auto ok = define_object(text); !ok) {
       complain(call, ok.error().message);
       return 1;
     }
@@ -52,7 +51,7 @@ int nbd_main(const Call& call) {
   if (!options->device.empty()) {
     return refuse_device(call, options->device, "Failed to open");
   }
-  return options->list ? nbd::list_exports(call, *options, objects) : nbd::serve(call, *options, objects);
+  return options->list ? nbd::list_exports(call, *options) : nbd::serve(call, *options);
 }
 
 }  // namespace whistler::tools

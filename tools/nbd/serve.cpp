@@ -16,6 +16,7 @@
 #include "block/nbd/server.hpp"
 #include "tools/nbd/daemon.hpp"
 #include "tools/nbd/images.hpp"
+#include "tools/objects.hpp"
 
 namespace whistler::tools::nbd {
 
@@ -89,8 +90,7 @@ Task<void> wait_for(WaitQueue& end, const bool& ending) {
 
 class Service {
  public:
-  Service(const Call& call, const Options& options, const Objects& objects)
-      : call_(call), options_(options), objects_(objects) {}
+  Service(const Call& call, const Options& options) : call_(call), options_(options) {}
 
   int run();
 
@@ -106,7 +106,6 @@ class Service {
 
   const Call& call_;
   const Options& options_;
-  const Objects& objects_;
   Daemon daemon_;
   UniqueFd signals_;
   WaitQueue end_;
@@ -117,14 +116,14 @@ Result<ServerOptions> Service::server_options() {
   ServerOptions server;
   server.max_clients = options_.shared;
   if (!options_.tls_creds.empty()) {
-    auto credentials = objects_.credentials(options_.tls_creds, whistler::nbd::TlsSide::kServer);
+    auto credentials = find_credentials(options_.tls_creds, whistler::nbd::TlsSide::kServer);
     if (!credentials) {
       return std::unexpected(credentials.error().within("Failed to get TLS creds"));
     }
     server.tls = std::move(*credentials);
   }
   if (!options_.tls_authz.empty()) {
-    auto identity = objects_.identity(options_.tls_authz);
+    auto identity = find_identity(options_.tls_authz);
     if (!identity) {
       return std::unexpected(identity.error());
     }
@@ -214,8 +213,8 @@ int Service::run() {
 
 }  // namespace
 
-int serve(const Call& call, const Options& options, const Objects& objects) {
-  Service service(call, options, objects);
+int serve(const Call& call, const Options& options) {
+  Service service(call, options);
   return service.run();
 }
 
