@@ -21,7 +21,7 @@ class OpenImage : public OpenNode {
  public:
   OpenImage() = default;
   /// `ring` outlives it.
-  OpenImage(OpenNode node, Ring& ring) : OpenNode(std::move(node)), ring_(&ring) {}
+  OpenImage(OpenNode opened, Ring& ring) : OpenNode(std::move(opened)), ring_(&ring) {}
   OpenImage(OpenImage&&) = default;
   OpenImage& operator=(OpenImage&& other) noexcept;
   ~OpenImage() { close_quietly(); }
