@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODULES = ["bad_input", "described", "running", "host_disk_full", "monitor"]
+MODULES = ["bad_input", "described", "running", "host_disk_full", "monitor", "plans"]
 BY_NAME_ONLY = {"monitor"}  # not all of it passes yet
 
 
