@@ -442,14 +442,27 @@ void Machine::while_parked(const std::function<void()>& look) {
 }
 
 Activity Machine::activity() {
-  Activity now{.exits = 0, .halted_for_good = true};
+  Activity now;
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    now.exits += vcpus_[i]->exits();
+    clockid_t clock{};
+    timespec used{};
+    if (::pthread_getcpuclockid(threads_[i].native_handle(), &clock) == 0 &&
+        ::clock_gettime(clock, &used) == 0) {
+      now.cpu_time += used.tv_sec * kNanosecondsPerSecond + used.tv_nsec;
+    }
+  }
+  return now;
+}
+
+bool Machine::halted_for_good() {
+  bool halted = true;
   while_parked([&] {
     for (const auto& vcpu : vcpus_) {
-      now.exits += vcpu->exits();
-      now.halted_for_good = now.halted_for_good && vcpu->halted_for_good();
+      halted = halted && vcpu->halted_for_good();
     }
   });
-  return now;
+  return halted;
 }
 
 std::string Machine::registers() {

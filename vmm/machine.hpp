@@ -64,6 +64,7 @@ class Machine final : private MachineControl {
   void power_button() override;
   void quit() override;
   [[nodiscard]] Activity activity() override;
+  [[nodiscard]] bool halted_for_good() override;
   [[nodiscard]] std::string registers() override;
   [[nodiscard]] KeyFeeder& keys() override { return *keys_; }
 

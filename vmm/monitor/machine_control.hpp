@@ -16,8 +16,8 @@ enum class RunState : std::uint8_t {
 
 /// What the guest's processors are about.
 struct Activity {
-  std::uint64_t exits = 0;       ///< to user space, of all vCPUs since the start
-  bool halted_for_good = false;  ///< every one halts with interrupts off: only a reset helps
+  std::uint64_t exits = 0;   ///< to user space, of all vCPUs since the start
+  Nanoseconds cpu_time = 0;  ///< of the host, that all vCPUs have used; stands still while they halt
 };
 
 /// The main thread, without the machine lock.
@@ -36,8 +36,10 @@ class MachineControl {
   virtual void power_button() = 0;
   /// Ends the machine with status 0; its disks are flushed and closed.
   virtual void quit() = 0;
-  /// Holds the vCPUs for a moment to look at them.
+  /// Does not disturb them.
   [[nodiscard]] virtual Activity activity() = 0;
+  /// Whether every vCPU halts with interrupts off: only a reset helps. Holds them for a moment.
+  [[nodiscard]] virtual bool halted_for_good() = 0;
   /// Registers, descriptor tables and the code at the instruction pointers, for people. Holds the vCPUs for a
   /// moment.
   [[nodiscard]] virtual std::string registers() = 0;

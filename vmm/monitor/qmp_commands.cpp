@@ -136,8 +136,10 @@ Answer<Json> screen_text(MachineControl& machine, Arguments& arguments) {
 
 Json activity(MachineControl& machine) {
   const auto now = machine.activity();
-  return {{"exits", now.exits}, {"halted-for-good", now.halted_for_good}};
+  return {{"exits", now.exits}, {"cpu-time", now.cpu_time}};
 }
+
+Json halted(MachineControl& machine) { return {{"for-good", machine.halted_for_good()}}; }
 
 Json registers(MachineControl& machine) { return {{"text", machine.registers()}}; }
 
@@ -190,6 +192,7 @@ std::span<const Command> commands() {
       {"send-key", send_key},
       {"x-screen-text", screen_text},
       {"x-query-activity", question<activity>},
+      {"x-query-halted", question<halted>},
       {"x-query-registers", question<registers>},
       {"x-type-keys", type_keys},
       {"x-query-keys", question<keys_left>},

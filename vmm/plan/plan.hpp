@@ -78,13 +78,13 @@ struct Step {
 
 /// What ends a plan at once.
 struct FailOn {
-  bool panic = true;           ///< of a Linux kernel, on serial line or screen
-  bool blue_screen = true;     ///< of Windows
-  bool no_boot_device = true;  ///< what the BIOS says then
-  bool halt = true;            ///< every processor halts with interrupts off
-  bool reset = false;          ///< one that no step waits for
-  double hang = 0;             ///< seconds without an exit to user space or a change anywhere; 0: never
-  std::vector<Pattern> text = {};   ///< anywhere
+  bool panic = true;               ///< of a Linux kernel, on serial line or screen
+  bool blue_screen = true;         ///< of Windows
+  bool no_boot_device = true;      ///< what the BIOS says then
+  bool halt = true;                ///< every processor halts with interrupts off
+  bool reset = false;              ///< one that no step waits for
+  double hang = 0;                 ///< seconds without an exit to user space or a change anywhere; 0: never
+  std::vector<Pattern> text = {};  ///< anywhere
 };
 
 struct Plan {

@@ -15,7 +15,8 @@ using Json = nlohmann::json;
 
 constexpr double kScreenAge = 0.25;  // seconds: how old a look at the screen may be
 constexpr double kScreenCheck = 1;   // seconds between looks for a sign of trouble
-constexpr double kLifeCheck = 2;     // seconds between looks for a sign of life
+constexpr double kLifeCheck = 1;     // seconds between looks for a sign of life
+constexpr double kRest = 5e6;        // nanoseconds of processor time between two such looks
 constexpr double kPictureEvery = 5;  // seconds
 constexpr std::size_t kMostPictures = 3;
 constexpr std::size_t kMostEvents = 1000;
@@ -250,11 +251,20 @@ Done Session::check_life() {
   if (!activity) {
     return guest_.status() ? Done() : std::unexpected(activity.error());
   }
-  if (plan_.fail_on.halt && activity->value("halted-for-good", false)) {
-    return std::unexpected(
-        Failure{Verdict::kFailed, "the guest hangs: every processor halts with interrupts off"});
-  }
   const auto exits = activity->value("exits", std::uint64_t{0});
+  const auto cpu_time = activity->value("cpu-time", 0.0);
+  const bool rests = exits == last_exits_ && cpu_time - std::exchange(last_cpu_time_, cpu_time) < kRest;
+  // Only what rests is looked at closely, which disturbs it a little.
+  if (plan_.fail_on.halt && rests) {
+    const auto halted = ask("x-query-halted");
+    if (!halted) {
+      return guest_.status() ? Done() : std::unexpected(halted.error());
+    }
+    if (halted->value("for-good", false)) {
+      return std::unexpected(
+          Failure{Verdict::kFailed, "the guest hangs: every processor halts with interrupts off"});
+    }
+  }
   if (exits != last_exits_) {
     last_exits_ = exits;
     last_life_ = now();

@@ -111,6 +111,7 @@ class Session {
   double life_checked_ = 0;
   double last_life_ = 0;
   std::uint64_t last_exits_ = 0, last_generation_ = 0;
+  double last_cpu_time_ = 0;
   std::size_t last_said_ = 0;
   std::vector<std::string> pictures_;
   double picture_time_ = 0;
