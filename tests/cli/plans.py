@@ -17,6 +17,10 @@ from running import ECHO, EXIT, HANG, PROTECTED_MODE, say
 BUSY = "again: jmp again"
 # Passes the make codes of keys on to the debug console, where a test can read them as text.
 KEYBOARD = """
+    mov al, 0x60
+    out 0x64, al
+    mov al, 0x41  ; as a BIOS does it: translation to set 1
+    out 0x60, al
   next:
     in al, 0x64
     test al, 1

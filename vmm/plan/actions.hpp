@@ -6,7 +6,7 @@
 
 namespace whistler::plan {
 
-/// Does one step and waits for its end. The thread of `session`.
+/// Does one step, which is one of `plan.steps`, and waits for its end. The thread of `session`.
 [[nodiscard]] Done perform(Session& session, const Plan& plan, const Step& step);
 
 }  // namespace whistler::plan

@@ -62,6 +62,13 @@ Done Session::until(const std::string& what, double seconds,
   return wait(what, seconds, false, attempt);
 }
 
+Done Session::until_or_end(const std::string& what, double seconds,
+                           const std::function<std::expected<bool, Failure>()>& attempt) {
+  return wait(what, seconds, true, [&]() -> std::expected<bool, Failure> {
+    return guest_.status() ? std::expected<bool, Failure>(true) : attempt();
+  });
+}
+
 Done Session::until_end(const std::string& what, double seconds,
                         const std::function<std::expected<bool, Failure>(int status)>& attempt) {
   return wait(what, seconds, true, [&]() -> std::expected<bool, Failure> {

@@ -45,6 +45,9 @@ class Session {
   /// come within 5 s".
   [[nodiscard]] Done until(const std::string& what, double seconds,
                            const std::function<std::expected<bool, Failure>()>& attempt);
+  /// The same, and done too if the machine ends: whatever comes next judges that.
+  [[nodiscard]] Done until_or_end(const std::string& what, double seconds,
+                                  const std::function<std::expected<bool, Failure>()>& attempt);
   /// The same for the machine's end: `attempt` is about its status. That it ends is then no failure.
   [[nodiscard]] Done until_end(const std::string& what, double seconds,
                                const std::function<std::expected<bool, Failure>(int status)>& attempt);
