@@ -73,6 +73,10 @@ class BoardPc {
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
   [[nodiscard]] StdVga* vga() { return vga_.get(); }
   [[nodiscard]] Ps2Input& input() { return input_; }
+  /// Whether a key pressed now reaches a guest that has read all earlier ones from port 0x60.
+  [[nodiscard]] bool keyboard_ready() const {
+    return keyboard_.scanning() && keyboard_.keys_pending() == 0 && !i8042_.keyboard_byte_waits();
+  }
   [[nodiscard]] Piix4Pm& power() { return pm_; }
   [[nodiscard]] PiixIde& ide() { return ide_; }
   [[nodiscard]] Uart16550a* serial(unsigned index) {

@@ -155,6 +155,13 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
   if (const auto& socket = pc.description().monitor_socket; !socket.empty()) {
     addresses.push_back({.path = socket, .listen = true});
   }
+  machine->keys_ = std::make_unique<KeyFeeder>(
+      pc.timers(), pc.board().input(),
+      KeyFeeder::Guest{
+          .ready = [&pc] { return pc.board().keyboard_ready(); },
+          .bios_buffer = [&pc] { return bios_key_buffer(pc.board().memory()); },
+          .all_read =
+              [m = machine.get()](std::uint64_t id) { m->monitor_->event("X_KEYS_TYPED", {{"id", id}}); }});
   for (const auto& address : addresses) {
     if (auto listening = machine->monitor_->open(address); !listening) {
       return std::unexpected(Outcome{kExitUsage, listening.error().within("monitor").message});
@@ -205,6 +212,7 @@ Machine::~Machine() {
   pc_.stop_vnc();
   {
     const std::scoped_lock lock(pc_.lock());
+    keys_.reset();
     monitor_.reset();
   }
   quitting_ = true;
@@ -215,7 +223,7 @@ Machine::~Machine() {
   }
 }
 
-Outcome Machine::run(unsigned timeout) {
+Outcome Machine::run(unsigned timeout, bool paused) {
   const Nanoseconds time_limit = timeout == 0 ? 0 : host_now() + timeout * kNanosecondsPerSecond;
   sigset_t mask;
   sigemptyset(&mask);
@@ -227,7 +235,11 @@ Outcome Machine::run(unsigned timeout) {
     std::scoped_lock lock(pc_.lock());
     pc_.loop().watch(signals_.get(), EPOLLIN, [this](std::uint32_t) { on_signal(); });
     pc_.loop().watch(pc_.ring().fd(), EPOLLIN, [this](std::uint32_t) { pc_.ring().run_once(false); });
-    clock_.start();
+    paused_ = paused;
+    park_asked_ = paused;
+    if (!paused) {
+      clock_.start();
+    }
     threads_.reserve(vcpus_.size());
     for (unsigned i = 0; i < vcpus_.size(); ++i) {
       threads_.emplace_back([this, i] { vcpu_main(i); });
@@ -357,6 +369,7 @@ void Machine::tell_shutdown() {
                                   : status >= kExitSignalled    ? "host-signal"
                                   : status == kExitTimeout      ? "host-error"
                                   : status == kExitGuestCrashed ? "guest-panic"
+                                  : ended_by_reset_             ? "guest-reset"
                                                                 : "guest-shutdown";
   monitor_->event("SHUTDOWN", {{"guest", reason.starts_with("guest")}, {"reason", reason}});
   monitor_->flush();
@@ -416,6 +429,52 @@ void Machine::quit() {
   finish({kExitPoweredOff, "ended by the monitor"});
 }
 
+void Machine::while_parked(const std::function<void()>& look) {
+  park_all();
+  {
+    const std::scoped_lock lock(pc_.lock());
+    look();
+    if (outcome_ || reset_asked_ || paused_ || paused_for_space_) {
+      return;  // they stay where they are until whoever holds them lets them go on
+    }
+  }
+  unpark_all();
+}
+
+Activity Machine::activity() {
+  Activity now;
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    now.exits += vcpus_[i]->exits();
+    clockid_t clock{};
+    timespec used{};
+    if (::pthread_getcpuclockid(threads_[i].native_handle(), &clock) == 0 &&
+        ::clock_gettime(clock, &used) == 0) {
+      now.cpu_time += used.tv_sec * kNanosecondsPerSecond + used.tv_nsec;
+    }
+  }
+  return now;
+}
+
+bool Machine::halted_for_good() {
+  bool halted = true;
+  while_parked([&] {
+    for (const auto& vcpu : vcpus_) {
+      halted = halted && vcpu->halted_for_good();
+    }
+  });
+  return halted;
+}
+
+std::string Machine::registers() {
+  std::string text;
+  while_parked([&] {
+    for (const auto& vcpu : vcpus_) {
+      text += vcpu->describe(pc_.memory());
+    }
+  });
+  return text;
+}
+
 // --- Requests, under the machine lock ---
 
 void Machine::hold_vcpus() {
@@ -428,6 +487,7 @@ void Machine::hold_vcpus() {
 
 void Machine::ask_reset() {
   if (pc_.description().on.reboot == OnEvent::kExit) {
+    ended_by_reset_ = !outcome_;
     finish({kExitPoweredOff, "the guest asked for a reset, and on.reboot is \"exit\""});
     return;
   }

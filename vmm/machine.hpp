@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -46,7 +47,8 @@ class Machine final : private MachineControl {
   /// Runs until the guest, a signal or `timeout` (seconds; 0: none) ends it; disks are flushed and closed
   /// then. Main thread; SIGTERM and SIGINT must be blocked in every thread: they press the power button, and
   /// stop the machine after a grace time, or at a second one.
-  [[nodiscard]] Outcome run(unsigned timeout);
+  /// `paused`: nothing runs before a monitor's client says `cont`.
+  [[nodiscard]] Outcome run(unsigned timeout, bool paused = false);
 
   [[nodiscard]] HostedPc& pc() override { return pc_; }
 
@@ -61,6 +63,10 @@ class Machine final : private MachineControl {
   void reset() override;
   void power_button() override;
   void quit() override;
+  [[nodiscard]] Activity activity() override;
+  [[nodiscard]] bool halted_for_good() override;
+  [[nodiscard]] std::string registers() override;
+  [[nodiscard]] KeyFeeder& keys() override { return *keys_; }
 
   // vCPU threads.
   void vcpu_main(unsigned index);
@@ -83,6 +89,8 @@ class Machine final : private MachineControl {
   void reset_machine();
   void retry_space();
   void shut_down();
+  /// Runs `look` while no vCPU is inside the guest.
+  void while_parked(const std::function<void()>& look);
   /// Tells the monitor's clients. Under the machine lock.
   void tell_shutdown();
 
@@ -103,6 +111,7 @@ class Machine final : private MachineControl {
   bool paused_for_space_ = false;
   bool paused_ = false;  // by the monitor
   bool quit_by_monitor_ = false;
+  bool ended_by_reset_ = false;            // on.reboot is "exit"
   std::optional<Nanoseconds> grace_ends_;  // host time; set by SIGTERM or SIGINT
 
   std::mutex park_lock_;
@@ -112,6 +121,7 @@ class Machine final : private MachineControl {
   unsigned parked_ = 0;
   std::vector<std::thread> threads_;
   std::unique_ptr<qmp::Server> monitor_;
+  std::unique_ptr<KeyFeeder> keys_;
 };
 
 }  // namespace whistler

@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   whistler::add_run_command(app, status);
   whistler::add_check_command(app, status);
   whistler::add_import_command(app, status);
+  whistler::add_test_command(app, status);
   whistler::add_version_command(app, status);
   app.add_subcommand("img", "Make, inspect, check, convert and change disk images, as qemu-img does");
   app.add_subcommand("io", "Read and write disk images by hand, as qemu-io does");

@@ -29,6 +29,9 @@ class I8042 final : public Device, public IoHandler {
   [[nodiscard]] std::uint64_t read(std::uint64_t offset, unsigned width) override;
   void write(std::uint64_t offset, unsigned width, std::uint64_t value) override;
 
+  /// Whether a byte of the keyboard is in the output buffer, not read by the guest yet.
+  [[nodiscard]] bool keyboard_byte_waits() const { return state_.full && !state_.from_mouse; }
+
   [[nodiscard]] std::string_view id() const override { return "i8042"; }
   void reset() override;
   void save(StateWriter& writer) const override { writer.put(state_); }

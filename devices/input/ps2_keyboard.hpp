@@ -27,6 +27,8 @@ class Ps2Keyboard final : public Device, public Ps2Device {
   void key(KeyNumber key, bool down);
   /// Bytes of key strokes not read yet.
   [[nodiscard]] std::size_t keys_pending() const { return state_.strokes.count; }
+  /// False while the guest has switched scanning off: keys pressed meanwhile are lost.
+  [[nodiscard]] bool scanning() const { return state_.scanning; }
   /// Bit 0 scroll, 1 num, 2 caps lock.
   [[nodiscard]] std::uint8_t leds() const { return state_.leds; }
 

@@ -8,7 +8,7 @@ DISK_SIZE = 1 << 20  # the boot sectors' partition entries say so, too
 
 def assemble_disk(source, target):
     raw = target + ".raw"
-    run("nasm", "-f", "bin", "-o", raw, os.path.join(HERE, source))
+    run("nasm", "-I", HERE + "/", "-f", "bin", "-o", raw, os.path.join(HERE, source))
     code = read(raw)
     write(raw, code + bytes(DISK_SIZE - len(code)))
     to_qcow2(raw, target)
@@ -24,6 +24,27 @@ def hello(target):
 def demo(target):
     """What ./run shows: facts of the machine, echo of what is typed, Esc powers off."""
     assemble_disk("demo/demo.asm", target)
+
+
+PLANS = ["plans/boot.inc", "plans/boot_end.inc"]
+
+
+@guest("hang.qcow2", ["plans/hang.asm", *PLANS], ["nasm", "qemu-utils"])
+def hang(target):
+    """A boot sector that says a word and then halts for good, with interrupts off."""
+    assemble_disk("plans/hang.asm", target)
+
+
+@guest("off.qcow2", ["plans/off.asm", *PLANS], ["nasm", "qemu-utils"])
+def off(target):
+    """A boot sector that says a word and powers off."""
+    assemble_disk("plans/off.asm", target)
+
+
+@guest("typing.qcow2", ["plans/typing.asm", *PLANS], ["nasm", "qemu-utils"])
+def typing(target):
+    """A boot sector that passes keys, as the BIOS gives them, on to the serial port."""
+    assemble_disk("plans/typing.asm", target)
 
 
 @guest("multiboot.elf", ["multiboot/multiboot.asm"], ["nasm", "binutils"])

@@ -23,10 +23,11 @@ struct RunOptions {
   std::string accel = "kvm";
   std::string qtest;
   std::vector<std::string> qmp;
+  bool paused = false;
   bool verbose = false;
 };
 
-int run_kvm(Description description, unsigned timeout, const std::vector<qmp::Address>& monitors) {
+int run_kvm(Description description, const RunOptions& options, const std::vector<qmp::Address>& monitors) {
   auto machine = Machine::create(std::move(description), monitors);
   if (!machine) {
     report(machine.error().reason);
@@ -38,7 +39,7 @@ int run_kvm(Description description, unsigned timeout, const std::vector<qmp::Ad
     fmt::print(to, "{}\n", line);
   }
   std::fflush(to);
-  const auto outcome = (*machine)->run(timeout);
+  const auto outcome = (*machine)->run(options.timeout, options.paused);
   machine->reset();  // gives the terminal back before the last words
   if (outcome.status != kExitPoweredOff) {
     // The registers of a crash stand below the line that says what happened.
@@ -82,7 +83,7 @@ int run(const RunOptions& options) {
     }
     return outcome.status;
   }
-  return run_kvm(std::move(*description), options.timeout, monitors);
+  return run_kvm(std::move(*description), options, monitors);
 }
 
 }  // namespace
@@ -111,6 +112,7 @@ void add_run_command(CLI::App& app, int& status) {
                    "A monitor for QMP clients: unix:PATH,server listens, unix:PATH connects; may be repeated")
       ->type_name("unix:PATH[,server]")
       ->allow_extra_args(false);
+  command->add_flag("-S,--paused", options->paused, "Run nothing before a QMP client says cont");
   command->add_flag("-v,--verbose", options->verbose, "Also tell what the guest does that is not modelled");
   command->footer(
       "Exit status: 0 the guest powered off; 2 arguments or description; 3 this host cannot run it; 4 the "

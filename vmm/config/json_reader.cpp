@@ -145,6 +145,19 @@ void JsonObject::number(std::string_view key, std::int64_t lowest, std::int64_t 
   }
 }
 
+void JsonObject::real(std::string_view key, double lowest, double highest, double& to) {
+  const auto* value = take(key);
+  if (value == nullptr) {
+    return;
+  }
+  if (value->is_number() && value->get<double>() >= lowest && value->get<double>() <= highest) {
+    to = value->get<double>();
+  } else {
+    error(key,
+          fmt::format("is {} where a number from {} to {} is needed", quoted_type(*value), lowest, highest));
+  }
+}
+
 void JsonObject::size(std::string_view key, std::uint64_t lowest, std::uint64_t highest, std::uint64_t& to) {
   const auto* value = take(key);
   if (value == nullptr) {

@@ -48,6 +48,8 @@ class JsonObject {
     number(key, lowest, highest, wide);
     to = static_cast<T>(wide);
   }
+  /// Any number in [lowest, highest].
+  void real(std::string_view key, double lowest, double highest, double& to);
   /// Bytes: a number, or a string like "1024M".
   void size(std::string_view key, std::uint64_t lowest, std::uint64_t highest, std::uint64_t& to);
   /// One of a few words.
@@ -67,6 +69,8 @@ class JsonObject {
   /// The elements of the array at `key` with their paths; none if absent.
   [[nodiscard]] std::vector<std::pair<const nlohmann::json*, std::string>> array(std::string_view key,
                                                                                  std::size_t most);
+  /// Whatever is at `key`; null if absent.
+  [[nodiscard]] const nlohmann::json* any(std::string_view key) { return take(key); }
 
   /// Reports that the key is not there, if so.
   void need(std::string_view key, std::string_view why = {});

@@ -262,6 +262,18 @@ Result<void> Vcpu::enter_protected(const ProtectedEntry& entry) {
 
 void Vcpu::inject_nmi() { ::ioctl(fd_.get(), KVM_NMI, 0); }
 
+bool Vcpu::halted_for_good() const {
+  constexpr std::uint64_t kInterruptFlag = 0x200;
+  kvm_mp_state state{};
+  kvm_regs registers{};
+  if (::ioctl(fd_.get(), KVM_GET_MP_STATE, &state) != 0 ||
+      ::ioctl(fd_.get(), KVM_GET_REGS, &registers) != 0) {
+    return false;
+  }
+  return state.mp_state == KVM_MP_STATE_UNINITIALIZED ||
+         (state.mp_state == KVM_MP_STATE_HALTED && (registers.rflags & kInterruptFlag) == 0);
+}
+
 std::string Vcpu::describe(const AddressSpace& memory) const {
   kvm_regs r{};
   kvm_sregs s{};

@@ -79,6 +79,9 @@ class Vcpu {
   /// Registers, descriptor tables, the bytes at the instruction pointer and the last event's details, for
   /// people. `peek` reads guest-physical memory.
   [[nodiscard]] std::string describe(const AddressSpace& memory) const;
+  /// Whether it halts with interrupts off, or waits for another one to start it: nothing but a reset, an NMI
+  /// or the other one ends that.
+  [[nodiscard]] bool halted_for_good() const;
   /// What the last event was about, one line: "KVM internal error, suberror 1 (emulation failed)".
   [[nodiscard]] const std::string& event_detail() const { return detail_; }
 

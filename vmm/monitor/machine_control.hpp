@@ -1,7 +1,10 @@
 // What a monitor may ask of a machine.
 #pragma once
 
+#include <string>
+
 #include "vmm/hosted_pc.hpp"
+#include "vmm/monitor/key_feeder.hpp"
 
 namespace whistler {
 
@@ -9,6 +12,12 @@ enum class RunState : std::uint8_t {
   kRunning,
   kPaused,   ///< by stop()
   kIoError,  ///< waits for room on the host's disk
+};
+
+/// What the guest's processors are about.
+struct Activity {
+  std::uint64_t exits = 0;   ///< to user space, of all vCPUs since the start
+  Nanoseconds cpu_time = 0;  ///< of the host, that all vCPUs have used; stands still while they halt
 };
 
 /// The main thread, without the machine lock.
@@ -27,7 +36,16 @@ class MachineControl {
   virtual void power_button() = 0;
   /// Ends the machine with status 0; its disks are flushed and closed.
   virtual void quit() = 0;
+  /// Does not disturb them.
+  [[nodiscard]] virtual Activity activity() = 0;
+  /// Whether every vCPU halts with interrupts off: only a reset helps. Holds them for a moment.
+  [[nodiscard]] virtual bool halted_for_good() = 0;
+  /// Registers, descriptor tables and the code at the instruction pointers, for people. Holds the vCPUs for a
+  /// moment.
+  [[nodiscard]] virtual std::string registers() = 0;
   [[nodiscard]] virtual HostedPc& pc() = 0;
+  /// Keys that wait for the guest. Under the machine lock.
+  [[nodiscard]] virtual KeyFeeder& keys() = 0;
   /// The mouse buttons that monitors hold down. Under the machine lock.
   [[nodiscard]] unsigned& pointer_buttons() { return pointer_buttons_; }
 

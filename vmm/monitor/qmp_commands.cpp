@@ -108,6 +108,41 @@ Answer<Json> screendump(MachineControl& machine, Arguments& arguments) {
   return written ? Answer<Json>(Json::object()) : refuse(written.error().message);
 }
 
+/// What the screen shows, as text where it is text. `generation` rises with every change of a pixel.
+Answer<Json> screen_text(MachineControl& machine, Arguments& arguments) {
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  DisplaySource* display = machine.pc().display();
+  if (display == nullptr) {
+    return refuse("There is no screen");
+  }
+  const std::scoped_lock lock(machine.pc().lock());
+  display->update();
+  const auto& surface = display->surface();
+  Json answer = {{"mode", "graphics"},
+                 {"width", surface.width()},
+                 {"height", surface.height()},
+                 {"generation", surface.generation()}};
+  if (const auto text = display->text()) {
+    answer["mode"] = "text";
+    answer["rows"] = Json::array();
+    for (unsigned row = 0; row < text->rows; ++row) {
+      answer["rows"].push_back(text->line(row));
+    }
+  }
+  return answer;
+}
+
+Json activity(MachineControl& machine) {
+  const auto now = machine.activity();
+  return {{"exits", now.exits}, {"cpu-time", now.cpu_time}};
+}
+
+Json halted(MachineControl& machine) { return {{"for-good", machine.halted_for_good()}}; }
+
+Json registers(MachineControl& machine) { return {{"text", machine.registers()}}; }
+
 Json cpus(MachineControl& machine) {
   Json list = Json::array();
   for (unsigned i = 0; i < machine.pc().description().cpu.cores; ++i) {
@@ -155,6 +190,12 @@ std::span<const Command> commands() {
       {"quit", simple<&MachineControl::quit>},
       {"screendump", screendump},
       {"send-key", send_key},
+      {"x-screen-text", screen_text},
+      {"x-query-activity", question<activity>},
+      {"x-query-halted", question<halted>},
+      {"x-query-registers", question<registers>},
+      {"x-type-keys", type_keys},
+      {"x-query-keys", question<keys_left>},
       {"input-send-event", input_send_event},
   });
   return kCommands;

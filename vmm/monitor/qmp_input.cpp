@@ -196,4 +196,35 @@ Answer<Json> input_send_event(MachineControl& machine, Arguments& arguments) {
   return Json::object();
 }
 
+Answer<Json> type_keys(MachineControl& machine, Arguments& arguments) {
+  constexpr std::size_t kMost = 16384;  // of one message
+  constexpr std::int64_t kLongestInterval = 10'000;
+  const Json list = arguments.list("keys");
+  const auto interval = arguments.number_or("interval", 5);
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  if (list.size() > kMost || interval < 0 || interval > kLongestInterval) {
+    return refuse(fmt::format("At most {} keys and {} ms between them", kMost, kLongestInterval));
+  }
+  std::vector<KeyFeeder::Change> changes;
+  for (const auto& value : list) {
+    const bool sound = value.is_object() && value.contains("key") && value["key"].is_string() &&
+                       value.contains("down") && value["down"].is_boolean();
+    const auto key = sound ? key_by_name(value["key"].get<std::string>()) : std::nullopt;
+    if (!key) {
+      return refuse(fmt::format("Parameter 'keys' does not accept value '{}'", value.dump()));
+    }
+    changes.push_back({*key, value["down"].get<bool>()});
+  }
+  const std::scoped_lock lock(machine.pc().lock());
+  const auto id = machine.keys().add(changes, interval * (kNanosecondsPerSecond / 1000));
+  return Json{{"id", id}};
+}
+
+Json keys_left(MachineControl& machine) {
+  const std::scoped_lock lock(machine.pc().lock());
+  return {{"left", machine.keys().left()}};
+}
+
 }  // namespace whistler::qmp

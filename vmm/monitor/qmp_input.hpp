@@ -13,4 +13,12 @@ namespace whistler::qmp {
 /// Keys at once, in their order; what the pointer events add up to as one report. All of the list or nothing.
 [[nodiscard]] Answer<Json> input_send_event(MachineControl& machine, Arguments& arguments);
 
+/// Queues changes of keys, "keys": [{"key": "a", "down": true}, ...]. The next one goes to the keyboard once
+/// the guest has read the last one; at least "interval" milliseconds lie between two. Returns an "id"; the
+/// event X_KEYS_TYPED with that id says that all of them have been read.
+[[nodiscard]] Answer<Json> type_keys(MachineControl& machine, Arguments& arguments);
+
+/// How many of them the guest has not read yet.
+[[nodiscard]] Json keys_left(MachineControl& machine);
+
 }  // namespace whistler::qmp

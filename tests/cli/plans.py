@@ -1,0 +1,421 @@
+"""whistler test: plans that pass, fail, are wrong, are stopped; and what is left then, which is nothing."""
+
+import json
+import os
+import re
+import signal
+import struct
+import time
+import unittest
+import xml.etree.ElementTree as ElementTree
+import zlib
+
+from cli_case import ROOT, CliCase, needs, needs_kvm
+from described import jsonschema, keys, resolved, sample
+from running import ECHO, EXIT, HANG, PROTECTED_MODE, say
+
+BUSY = "again: jmp again"
+# Passes the make codes of keys on to the debug console, where a test can read them as text.
+KEYBOARD = """
+    mov al, 0x60
+    out 0x64, al
+    mov al, 0x41  ; as a BIOS does it: translation to set 1
+    out 0x60, al
+  next:
+    in al, 0x64
+    test al, 1
+    jz next
+    in al, 0x60
+    test al, 0x80
+    jnz next
+    mov dx, 0x402
+    out dx, al
+    cmp al, 1
+    jne next
+    mov al, 1
+    out 0xf4, al
+"""
+RESET_ONCE = """
+    mov al, 0x40
+    out 0x70, al
+    in al, 0x71
+    cmp al, 7
+    je second
+    mov al, 0x40
+    out 0x70, al
+    mov al, 7
+    out 0x71, al
+    mov dx, 0xcf9
+    mov al, 2
+    out dx, al
+    mov al, 6
+    out dx, al
+  second:
+""" + say("second") + BUSY
+
+
+def png(width, height, colour):
+    """A picture of one colour."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    rows = (b"\0" + bytes(colour) * width) * height
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+class PlanCase(CliCase):
+    def plan(self, code, *steps, called="plan.json", machine=None, **more):
+        rom = called.replace(".json", ".bin")
+        self.rom(code, rom)
+        description = {"memory": "16M", "firmware": {"bios": rom}, "debug": {"exit_port": "0xf4"}, "display": {"vga": "none"},
+                       **(machine or {})}
+        return self.file(called, json.dumps({"machine": description, "steps": steps, **more}))
+
+    def environment(self):
+        return {**os.environ, "TMPDIR": str(self.folder)}
+
+    def run_plans(self, *arguments, **options):
+        return self.whistler("test", *arguments, env=self.environment(), **options)
+
+    def assert_outcome(self, result, status, *words):
+        self.assertEqual(result.returncode, status, result.stdout + result.stderr)
+        for word in words:
+            self.assertIn(word, result.stdout)
+        self.assert_nothing_left()
+
+    def runs(self):
+        return list(self.folder.glob("whistler-test-*/run-*"))
+
+    def assert_nothing_left(self):
+        self.assertEqual(self.runs(), [])
+
+    def children(self, process):
+        """Machines that a runner has started: not the guard of its folder."""
+        found = []
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
+                    parent = int(file.read().rpartition(")")[2].split()[1])
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+            except (OSError, ValueError):
+                continue
+            if parent == process.pid and b"run" in words:
+                found.append(int(name))
+        return found
+
+    def start_test(self, *arguments):
+        process = self.start("test", *arguments, env=self.environment())
+        self.until("the machine", lambda: self.children(process) or process.poll() is not None)
+        return process
+
+
+@needs_kvm
+@needs("nasm")
+class Passing(PlanCase):
+    def test_text_and_exit_value(self):
+        plan = self.plan(say("hello, all") + EXIT.format(3), {"wait_serial": "hello, (all|some)"}, {"wait_exit_value": 3})
+        self.assert_outcome(self.run_plans(plan), 0, "1 passed, 0 failed", "passed after")
+
+    def test_a_machine_that_still_runs_is_stopped(self):
+        self.assert_outcome(self.run_plans(self.plan(say("up") + BUSY, {"wait_serial": "up"})), 0, "1 passed")
+
+    def test_serial_line_both_ways(self):
+        plan = self.plan(ECHO, {"send_serial": "abc"}, {"wait_serial": "abc"}, {"send_serial": "dq"}, {"wait_serial": "^d$|d"},
+                         {"wait_exit_value": 3})
+        self.assert_outcome(self.run_plans(plan), 0)
+
+    def test_keys_arrive_whole_and_in_order(self):
+        wanted = "\x2a\x1e\x02\x2a\x03\x1c\x1d\x2e"  # A 1 @ Enter Ctrl-C
+        plan = self.plan(KEYBOARD, {"type": "A1@<wait100ms><enter><leftCtrlOn>c<leftCtrlOff>"},
+                         {"wait_debug": "".join(f"\\x{ord(c):02x}" for c in wanted)}, {"keys": "esc"}, {"wait_exit_value": 1})
+        self.assert_outcome(self.run_plans(plan), 0)
+
+    def test_many_keys_and_none_lost(self):
+        plan = self.plan(KEYBOARD, {"type": "ab" * 1000 + "<esc>"}, {"wait_debug": r"\A(\x1e\x30){1000}\x01\z"},
+                         {"wait_exit_value": 1}, type_interval=0)
+        self.assert_outcome(self.run_plans(plan, timeout=200), 0)
+
+    def test_reset_that_is_waited_for(self):
+        plan = self.plan(RESET_ONCE, {"wait_event": "RESET"}, {"wait_serial": "second"}, fail_on={"reset": True})
+        self.assert_outcome(self.run_plans(plan), 0)
+
+    def test_power_button_and_reset_button(self):
+        plan = self.plan(say("up") + BUSY, {"wait_serial": "up"}, {"power_button": True}, {"wait_event": "POWERDOWN"},
+                         {"reset_button": True}, {"wait_serial": "up"})
+        self.assert_outcome(self.run_plans(plan), 0)
+
+    def test_still_screen_and_picture(self):
+        self.file("black.png", png(8, 8, (0, 0, 0)))
+        plan = self.plan(BUSY, {"wait_still": 1}, {"wait_image": {"file": "black.png", "x": 3, "y": 5}},
+                         machine={"display": {"vga": "std"}})
+        self.assert_outcome(self.run_plans(plan), 0)
+
+    def test_matrix_in_parallel(self):
+        plan = self.plan(say("up") + EXIT.format(1), {"wait_serial": "up"}, {"wait_exit_value": 1},
+                         matrix={"memory": ["2M", "16M", "64M"], "cpu.features.pae": [True, False]})
+        self.assert_outcome(self.run_plans(plan, "--jobs", "3", timeout=120), 0, "6 passed, 0 failed",
+                            "plan [cpu.features.pae=true, memory=64M]")
+
+    @needs("qemu-img")
+    def test_disks_are_whole_and_stay_as_they_were(self):
+        disks = [self.raw_disk(), self.qcow2()]
+        before = [disk.read_bytes() for disk in disks]
+        drives = [{"file": str(disk), "format": disk.suffix[1:], "unit": unit} for unit, disk in enumerate(disks)]
+        plan = self.plan(say("up") + BUSY, {"wait_serial": "up"}, machine={"drives": drives})
+        self.assert_outcome(self.run_plans(plan), 0, "the machine ends with its disks whole: passed")
+        self.assertEqual([disk.read_bytes() for disk in disks], before)
+
+    def test_variables(self):
+        plan = self.plan(say("up") + BUSY, {"wait_serial": "up"}, set={"memory": "${size}"})
+        self.assert_outcome(self.run_plans(plan, "--var", "size=2M"), 0)
+
+    def test_reports_and_no_artifacts(self):
+        plan = self.plan(say("up") + BUSY, {"wait_serial": "up"})
+        self.assert_outcome(self.run_plans(plan, "--junit", "j.xml", "--tap", "t.tap", "--artifacts", "out"), 0)
+        suites = ElementTree.parse(self.path("j.xml")).getroot()
+        self.assertEqual((suites.get("tests"), suites.get("failures"), suites.get("errors")), ("3", "0", "0"))
+        self.assertEqual(self.path("t.tap").read_text(), "TAP version 13\n1..1\nok 1 - plan\n")
+        self.assertEqual(list(self.path("out").iterdir()), [])
+
+
+@needs_kvm
+@needs("nasm")
+class Failing(PlanCase):
+    def assert_fails(self, plan, *words, status=1, within=30):
+        start = time.monotonic()
+        self.assert_outcome(self.run_plans(plan), status, *words)
+        self.assertLess(time.monotonic() - start, within)
+
+    def test_time_limit_of_a_step(self):
+        plan = self.plan(say("just this") + BUSY, {"wait_serial": "other", "timeout": 2}, step_timeout=100)
+        self.assert_fails(plan, "did not come within 2 s", 'ends with "just this"', status=124)
+
+    def test_time_limit_of_the_plan(self):
+        plan = self.plan(BUSY, {"sleep": 100}, {"wait_serial": "x"}, timeout=3)
+        self.assert_fails(plan, "the plan's time limit of 3 s", status=124)
+
+    def test_keys_that_nobody_reads(self):
+        plan = self.plan(BUSY, {"type": "abc", "timeout": 2}, {"wait_serial": "x"})
+        self.assert_fails(plan, "the guest has not read 6 of 6 presses and releases", status=124)
+
+    def test_halt_for_good(self):
+        self.assert_fails(self.plan(HANG, {"wait_serial": "x"}), "every processor halts with interrupts off")
+
+    def test_halt_can_be_let_pass(self):
+        plan = self.plan(say("done") + HANG, {"sleep": 5}, {"wait_serial": "done"}, fail_on={"halt": False})
+        self.assert_fails(plan, status=0)
+
+    def test_hang(self):
+        plan = self.plan(BUSY, {"wait_serial": "x"}, fail_on={"hang": 4})
+        self.assert_fails(plan, "the guest hangs: no exit, no output")
+
+    def test_triple_fault(self):
+        plan = self.plan(PROTECTED_MODE.format("lidt [0xf0000 + no_idt]\n ud2"), {"wait_serial": "x"})
+        start = self.run_plans(plan, "--artifacts", "out")
+        self.assert_outcome(start, 1, "the guest crashed: triple fault")
+        self.assertIn("rax", self.path("out/plan/reason.txt").read_text())
+
+    def test_panic_and_other_texts(self):
+        for text, words in (("[1.0] Kernel panic - not syncing: no root", "Linux has panicked: [1.0] Kernel panic - not syncing: no root"),
+                            ("*** STOP: 0x0000007B", "blue screen: *** STOP: 0x0000007B"), ("No bootable device.", "nothing to boot"),
+                            ("Oops: 5", "fail_on.text names")):
+            with self.subTest(text):
+                plan = self.plan(say(text + "\r\n") + BUSY, {"wait_serial": "login:"}, fail_on={"text": ["Oops: [0-9]"]})
+                self.assert_fails(plan, words)
+
+    def test_end_too_soon(self):
+        self.assert_fails(self.plan(EXIT.format(5), {"wait_serial": "x"}), "ended too soon, with status 11 (exit port: 5)")
+
+    def test_other_end_than_the_one_waited_for(self):
+        self.assert_fails(self.plan(EXIT.format(5), {"wait_exit_value": 6}), "ended with status 11, not 13")
+        self.assert_fails(self.plan(EXIT.format(5), {"wait_power_off": True}), "ended too soon")
+
+    def test_reset_is_no_power_off(self):
+        code = "in al, 0x92\n or al, 1\n out 0x92, al\n" + BUSY
+        plan = self.plan(code, {"wait_power_off": True}, machine={"on": {"reboot": "exit"}})
+        self.assert_fails(plan, "the guest has reset")
+
+    def test_reset_that_nothing_waits_for(self):
+        plan = self.plan(RESET_ONCE, {"wait_serial": "second"}, {"sleep": 1}, {"wait_serial": "third"}, fail_on={"reset": True})
+        self.assert_fails(plan, "the guest has reset, and no step waits for that")
+
+    def test_picture_that_is_another(self):
+        self.file("white.png", png(8, 8, (255, 255, 255)))
+        plan = self.plan(BUSY, {"wait_image": {"file": "white.png"}, "timeout": 3}, machine={"display": {"vga": "std"}})
+        self.assert_fails(plan, "100.00 % of its pixels were different", status=124)
+
+    def test_screen_that_is_not_there(self):
+        self.assert_fails(self.plan(BUSY, {"wait_screen": "x"}), "has no screen")
+
+    def test_machine_that_is_killed(self):
+        process = self.start_test(self.plan(BUSY, {"wait_serial": "x"}))
+        os.kill(self.children(process)[0], signal.SIGKILL)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, output)
+        self.assertIn("killed by signal 9", output)
+        self.assert_nothing_left()
+
+    def test_artifacts_and_reports(self):
+        disk = self.qcow2()
+        plan = self.plan(say("before <it>\x1b[1m") + BUSY, {"wait_serial": "before"}, {"wait_serial": "after", "timeout": 2},
+                         {"sleep": 1}, name="some plan", machine={"display": {"vga": "std"}, "drives": [{"file": str(disk), "format": "qcow2"}]})
+        result = self.run_plans(plan, "--artifacts", "out", "--junit", "j.xml", "--tap", "t.tap")
+        self.assert_outcome(result, 124, "artifacts are in")
+        kept = self.path("out/some_plan")
+        self.assertIn("before <it>", kept.joinpath("serial.txt").read_text())
+        self.assertIn("rip", kept.joinpath("reason.txt").read_text())
+        self.assertEqual(kept.joinpath("screen.png").read_bytes()[:4], b"\x89PNG")
+        marked = json.loads(kept.joinpath("plan.json").read_text())
+        self.assertIn("did not come", marked["steps"][1]["<<< FAILED"])
+        self.assertNotIn("<<< FAILED", marked["steps"][0])
+        self.assertEqual(len(list(kept.glob("check-*.txt"))), 1)
+        cases = ElementTree.parse(self.path("j.xml")).getroot().findall(".//testcase")
+        self.assertEqual([len(case) for case in cases], [0, 0, 1, 1, 1])
+        self.assertIn("did not come", cases[2].find("failure").get("message"))
+        self.assertIsNotNone(cases[3].find("skipped"))
+        self.assertIn("not ok 1 - some plan\n  ---\n  message: ", self.path("t.tap").read_text())
+
+    def test_file_that_is_missing_is_a_wrong_plan(self):
+        plan = self.plan(BUSY, {"wait_serial": "x"}, machine={"drives": [{"file": "none.raw", "format": "raw"}]})
+        self.assert_fails(plan, "none.raw", status=2)
+
+    def test_one_failing_plan_among_others(self):
+        good = self.plan(say("up") + BUSY, {"wait_serial": "up"}, called="good.json")
+        bad = self.plan(EXIT.format(1), {"wait_serial": "x"}, called="bad.json")
+        self.assert_outcome(self.run_plans(good, bad), 1, "1 passed, 1 failed")
+
+
+@needs_kvm
+@needs("nasm")
+class Stopping(PlanCase):
+    def test_signals_kill_the_machines_and_write_reports(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.start_test(self.plan(BUSY, {"wait_serial": "x"}), "--junit", "j.xml")
+            machines = self.children(process)
+            process.send_signal(number)
+            output, _ = process.communicate(timeout=30)
+            self.assertEqual(process.returncode, 128 + number, output)
+            self.assertIn("interrupted by signal", output)
+            self.assertEqual([pid for pid in machines if os.path.exists(f"/proc/{pid}")], [])
+            ElementTree.parse(self.path("j.xml"))
+            self.assert_nothing_left()
+
+    def test_killed_runner_leaves_nothing(self):
+        process = self.start_test(self.plan(BUSY, {"wait_serial": "x"}, matrix={"memory": ["16M", "17M"]}), "--jobs", "2")
+        machines = self.until("two machines", lambda: len(self.children(process)) == 2 and self.children(process))
+        self.assertEqual(len(self.runs()), 1)
+        process.kill()
+        process.communicate()
+        self.until("the machines' end", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in machines))
+        self.until("the folder's end", lambda: not self.runs())
+
+    def test_folder_is_private(self):
+        self.start_test(self.plan(BUSY, {"wait_serial": "x"}))
+        for folder in (*self.runs(), self.runs()[0].parent):
+            self.assertEqual(folder.stat().st_mode & 0o777, 0o700)
+
+
+class Wrong(PlanCase):
+    """What is found before any machine starts."""
+
+    GOOD = {"machine": {"memory": "16M"}, "steps": [{"wait_serial": "x"}]}
+
+    def assert_wrong(self, plan, *words, arguments=()):
+        before = self.state_of_files()
+        path = self.path("p.json")
+        if plan is not None:
+            path.write_text(plan if isinstance(plan, str) else json.dumps(plan))
+            before = self.state_of_files()
+        self.assert_refused(self.run_plans(path, *arguments), *words)
+        self.assertEqual(self.state_of_files(), before, "files were created or changed")
+
+    def test_files(self):
+        self.assert_wrong(None, "p.json", "no such file")
+        self.assert_wrong("", "p.json")
+        self.assert_wrong("{", "p.json", "JSON")
+        self.assert_wrong("[]", "object")
+        self.assert_wrong("[" * 100, "p.json")
+        self.assert_wrong({**self.GOOD, "machine": "gone.json"}, "p.json: machine", "gone.json")
+
+    def test_keys_and_values(self):
+        self.assert_wrong({**self.GOOD, "step": []}, "p.json: step", '"steps"')
+        self.assert_wrong({**self.GOOD, "steps": [{"wait_serail": "x"}]}, "steps[0].wait_serail", '"wait_serial"')
+        self.assert_wrong({**self.GOOD, "machine": {"memroy": "1M"}}, "machine.memroy", '"memory"')
+        self.assert_wrong({**self.GOOD, "steps": []}, "steps", "always pass")
+        self.assert_wrong({**self.GOOD, "timeout": 0}, "timeout")
+        self.assert_wrong({**self.GOOD, "matrix": {"memory": "64M"}}, "matrix.memory", "array")
+
+    def test_arguments(self):
+        self.assert_wrong(self.GOOD, "--jobs", arguments=["--jobs", "0"])
+        self.assert_wrong(self.GOOD, "NAME=VALUE", arguments=["--var", "x"])
+        self.assert_wrong(self.GOOD, "nowhere", arguments=["--junit", "/nowhere/at/all.xml"])
+        self.assert_wrong(self.GOOD, "artifacts", arguments=["--artifacts", "/dev/null/x"])
+        self.assert_wrong(self.GOOD, "too much like", arguments=[str(self.path("p.json"))])
+        self.assert_refused(self.whistler("test"), "PLAN.json")
+
+    def test_no_variable(self):
+        self.assert_wrong({**self.GOOD, "set": {"memory": "${m}"}}, "set.memory", "--var m=VALUE")
+
+    def test_check_lists_and_starts_nothing(self):
+        path = self.file("p.json", json.dumps(self.GOOD))
+        result = self.run_plans(path, "--check")
+        self.assertEqual((result.returncode, result.stdout), (0, "p: 1 steps, 16 MiB, at most 600 s\n"))
+
+    def test_help_teaches(self):
+        result = self.whistler("test", "--help")
+        self.assertEqual(result.returncode, 0)
+        for word in ("wait_power_off", "124", "--artifacts", "Example"):
+            self.assertIn(word, result.stdout)
+
+
+class PlanSchema(PlanCase):
+    """The schema, the shipped plans and the program are of one mind."""
+
+    def setUp(self):
+        super().setUp()
+        self.schema = json.loads((ROOT / "configs" / "plan.schema.json").read_text())
+
+    def complaint(self, plan):
+        result = self.run_plans(self.file("p.json", json.dumps(plan)), "--check")
+        found = re.match(r"whistler: \S+?p\.json: (.*)\n\Z", result.stderr)
+        return found.group(1) if result.returncode == 2 and found else None
+
+    def test_every_step_of_the_schema_is_known_and_no_other(self):
+        steps = resolved(self.schema["properties"]["steps"]["items"], self.schema)["properties"]
+        complaint = self.complaint({**Wrong.GOOD, "steps": [{"q" * 30: 1}]})
+        known = re.search(r"is not a key here; the keys are (.*)", complaint).group(1).split(", ")
+        self.assertEqual(sorted(known), sorted(steps))
+
+    def test_every_key_of_the_schema_is_known_and_no_other(self):
+        for path in ((), ("fail_on",)):
+            part = self.schema
+            plan = dict(Wrong.GOOD)
+            at = plan
+            for key in path:
+                part = part["properties"][key]
+                at[key] = {}
+                at = at[key]
+            at["q" * 30] = 1
+            known = re.search(r"is not a key here; the keys are (.*)", self.complaint(plan)).group(1).split(", ")
+            self.assertEqual(sorted(known), sorted(part["properties"]))
+
+    def test_defaults_are_allowed(self):
+        for path, part in keys(self.schema, self.schema):
+            if "default" in part and len(path) == 1:
+                self.assertIsNone(self.complaint({**Wrong.GOOD, path[0]: sample(part, self.schema)}), path)
+
+    @unittest.skipIf(jsonschema is None, "needs python3-jsonschema")
+    def test_shipped_plans_are_valid(self):
+        jsonschema.Draft7Validator.check_schema(self.schema)
+        plans = sorted((ROOT / "tests" / "boot" / "plans").glob("*.json"))
+        self.assertGreaterEqual(len(plans), 5)
+        for path in plans:
+            with self.subTest(path.name):
+                jsonschema.validate(json.loads(path.read_text()), self.schema)
+                result = self.run_plans(path, "--check", "--var", "guests=/g", "--var", "installer=/i")
+                self.assertEqual(result.returncode, 0, result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,105 @@
+#include "vmm/plan/child_process.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <utility>
+
+namespace whistler::plan {
+namespace {
+
+constexpr int kCannotStart = 127;
+constexpr int kSignalled = 128;
+
+/// In the new process: only calls that are safe after fork() in a program with threads.
+[[noreturn]] void become(char* const* arguments, const char* folder, int output, pid_t parent) {
+  ::setsid();  // a terminal's Ctrl-C is the parent's affair
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const int null = ::open("/dev/null", O_RDONLY);
+  // The parent may have died before PR_SET_PDEATHSIG.
+  if (::getppid() != parent || null < 0 || ::dup2(null, STDIN_FILENO) < 0 ||
+      ::dup2(output, STDOUT_FILENO) < 0 || ::dup2(output, STDERR_FILENO) < 0 || ::chdir(folder) != 0) {
+    ::_exit(kCannotStart);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execv("/proc/self/exe", arguments);
+  ::_exit(kCannotStart);
+}
+
+}  // namespace
+
+ChildProcess::ChildProcess(pid_t pid)
+    : pid_(pid), pidfd_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {}
+
+ChildProcess::ChildProcess(ChildProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)),
+      pidfd_(std::move(other.pidfd_)),
+      status_(other.status_),
+      signal_(other.signal_) {}
+
+Result<ChildProcess> ChildProcess::start(const std::vector<std::string>& arguments, const std::string& folder,
+                                         const std::string& output) {
+  const UniqueFd file(::open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!file) {
+    return fail_errno(errno, output);
+  }
+  std::vector<std::string> words = {"whistler"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> pointers;
+  for (auto& word : words) {
+    pointers.push_back(word.data());
+  }
+  pointers.push_back(nullptr);
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) {
+    return fail_errno(errno, "a process cannot be started");
+  }
+  if (pid == 0) {
+    become(pointers.data(), folder.c_str(), file.get(), parent);
+  }
+  return ChildProcess(pid);
+}
+
+std::optional<int> ChildProcess::status() {
+  int raw = 0;
+  if (!status_ && pid_ > 0 && ::waitpid(pid_, &raw, WNOHANG) == pid_) {
+    signal_ = WIFSIGNALED(raw) ? WTERMSIG(raw) : 0;
+    status_ = signal_ != 0 ? kSignalled + signal_ : WEXITSTATUS(raw);
+  }
+  return status_;
+}
+
+std::optional<int> ChildProcess::wait(double seconds) {
+  constexpr int kLook = 20;  // milliseconds
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  while (!status() && std::chrono::steady_clock::now() < end) {
+    pollfd ready{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+    ::poll(&ready, 1, kLook);
+  }
+  return status_;
+}
+
+void ChildProcess::kill() {
+  if (pid_ > 0 && !status()) {
+    ::kill(pid_, SIGKILL);
+    int raw = 0;
+    while (::waitpid(pid_, &raw, 0) < 0 && errno == EINTR) {
+    }
+    signal_ = SIGKILL;
+    status_ = kSignalled + SIGKILL;
+  }
+}
+
+}  // namespace whistler::plan

@@ -1,0 +1,46 @@
+// One `whistler` started by this one, which does not outlive it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+
+namespace whistler::plan {
+
+/// Killed when it is destroyed, or when the thread that started it ends. One thread.
+class ChildProcess {
+ public:
+  /// This very program with other `arguments`, in the folder `folder`; what it prints goes to the file
+  /// `output`, it reads nothing, and no signal of the terminal reaches it.
+  [[nodiscard]] static Result<ChildProcess> start(const std::vector<std::string>& arguments,
+                                                  const std::string& folder, const std::string& output);
+  ChildProcess(ChildProcess&& other) noexcept;
+  ChildProcess& operator=(ChildProcess&& other) = delete;
+  ~ChildProcess() { kill(); }
+
+  /// Its exit status once it has ended; 128 + N if signal N ended it.
+  [[nodiscard]] std::optional<int> status();
+  /// The signal that ended it; 0 if it left by itself, or runs.
+  [[nodiscard]] int signal() const { return signal_; }
+  /// Waits for its end, at most `seconds`.
+  [[nodiscard]] std::optional<int> wait(double seconds);
+  /// Ends it at once, if it still runs.
+  void kill();
+  /// Readable once it has ended; -1 on a host without such descriptors.
+  [[nodiscard]] int fd() const { return pidfd_.get(); }
+
+ private:
+  explicit ChildProcess(pid_t pid);
+
+  pid_t pid_ = -1;
+  UniqueFd pidfd_;
+  std::optional<int> status_;
+  int signal_ = 0;
+};
+
+}  // namespace whistler::plan

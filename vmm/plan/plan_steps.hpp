@@ -1,0 +1,31 @@
+// The steps of a plan as JSON has them.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "vmm/config/json_reader.hpp"
+#include "vmm/plan/plan.hpp"
+
+namespace whistler::plan {
+
+struct StepContext {
+  std::filesystem::path folder;  ///< relative paths of steps are relative to it
+  const Variables& variables;
+};
+
+/// Reads "steps" and "step_timeout" of a plan. What is wrong is added to its errors.
+[[nodiscard]] std::vector<Step> read_steps(JsonObject& plan, const StepContext& context);
+
+/// An expression in a plan; what is wrong with it is added to `errors`.
+[[nodiscard]] std::optional<Pattern> read_pattern(const nlohmann::json& value, const std::string& path,
+                                                  JsonErrors& errors);
+
+/// Replaces ${NAME} in every string of `value`. kNotFound for a name without a value.
+[[nodiscard]] Result<void> substitute(nlohmann::json& value, const Variables& variables);
+
+}  // namespace whistler::plan
