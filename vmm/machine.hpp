@@ -65,6 +65,10 @@ class Machine final : private MachineControl {
   void quit() override;
   [[nodiscard]] Activity activity() override;
   [[nodiscard]] std::string registers() override;
+  void inject_nmi() override;
+  [[nodiscard]] std::vector<int> thread_ids() override;
+  [[nodiscard]] std::optional<std::uint64_t> translate(unsigned index, std::uint64_t address) override;
+  void tell(std::string_view event, nlohmann::json data) override { monitor_->event(event, std::move(data)); }
   [[nodiscard]] KeyFeeder& keys() override { return *keys_; }
 
   // vCPU threads.
@@ -119,6 +123,7 @@ class Machine final : private MachineControl {
   std::atomic<bool> quitting_ = false;
   unsigned parked_ = 0;
   std::vector<std::thread> threads_;
+  std::vector<std::atomic<int>> thread_ids_;  // each set by its thread
   std::unique_ptr<qmp::Server> monitor_;
   std::unique_ptr<KeyFeeder> keys_;
 };
