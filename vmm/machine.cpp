@@ -169,6 +169,7 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
       return std::unexpected(Outcome{kExitUsage, listening.error().within("monitor").message});
     }
   }
+  machine->write_down();
   return machine;
 }
 
@@ -211,6 +212,7 @@ Result<void> Machine::create_kvm() {
 }
 
 Machine::~Machine() {
+  registration_.reset();
   pc_.stop_vnc();
   {
     const std::scoped_lock lock(pc_.lock());
@@ -463,22 +465,6 @@ std::string Machine::registers() {
     }
   });
   return text;
-}
-
-void Machine::inject_nmi() {
-  while_parked([this] {
-    for (const auto& vcpu : vcpus_) {
-      vcpu->inject_nmi();
-    }
-  });
-}
-
-std::vector<int> Machine::thread_ids() { return {thread_ids_.begin(), thread_ids_.end()}; }
-
-std::optional<std::uint64_t> Machine::translate(unsigned index, std::uint64_t address) {
-  std::optional<std::uint64_t> found;
-  while_parked([&] { found = vcpus_[index]->translate(address); });
-  return found;
 }
 
 // --- Requests, under the machine lock ---

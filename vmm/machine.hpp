@@ -14,6 +14,7 @@
 
 #include "base/result.hpp"
 #include "vmm/config/description.hpp"
+#include "vmm/ctl/registry.hpp"
 #include "vmm/exit_status.hpp"
 #include "vmm/hosted_pc.hpp"
 #include "vmm/kvm/vcpu.hpp"
@@ -55,6 +56,8 @@ class Machine final : private MachineControl {
  private:
   explicit Machine(Description description);
   [[nodiscard]] Result<void> create_kvm();
+  /// Lets people find its monitor.
+  void write_down();
 
   // MachineControl, for the monitor.
   [[nodiscard]] RunState run_state() override;
@@ -126,6 +129,7 @@ class Machine final : private MachineControl {
   std::vector<std::atomic<int>> thread_ids_;  // each set by its thread
   std::unique_ptr<qmp::Server> monitor_;
   std::unique_ptr<KeyFeeder> keys_;
+  std::optional<Registration> registration_;  // if it has a monitor to talk to
 };
 
 }  // namespace whistler

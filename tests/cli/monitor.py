@@ -1,11 +1,12 @@
 """The monitor over QMP, as scripts use it."""
 
 import json
+import os
 import socket
 import struct
 from pathlib import Path
 
-from cli_case import needs, needs_kvm
+from cli_case import CliCase, needs, needs_kvm
 from running import HANG, RomCase
 
 # Text mode as the VGA comes up is blank; the ROM of these tests only waits, or answers keys. The controller
@@ -194,7 +195,37 @@ class Monitor(RomCase):
         self.assertEqual(client.ask("inject-nmi"), {"return": {}})
         self.assertEqual(client.ask("memsave", val=0xf0000, size=16, filename=str(self.path("rom"))), {"return": {}})
         self.assertEqual(len(self.path("rom").read_bytes()), 16)
-        self.assertIn("EIP", client.ask("human-monitor-command", **{"command-line": "info registers"})["return"].upper())
+        self.assertIn("RIP", client.ask("human-monitor-command", **{"command-line": "info registers"})["return"].upper())
+
+    def ctl(self, *arguments, status=0):
+        result = self.whistler("ctl", *arguments, env={**os.environ, "XDG_RUNTIME_DIR": str(self.folder)})
+        self.assertEqual(result.returncode, status, result.stderr)
+        return result.stdout
+
+    def test_ctl_finds_a_machine_by_name_and_drives_it(self):
+        self.raw_disk("one.iso")
+        drive = {"id": "cd0", "interface": "ide", "bus": 1, "unit": 0, "media": "cdrom", "format": "raw"}
+        os.environ["XDG_RUNTIME_DIR"] = str(self.folder)
+        self.addCleanup(os.environ.pop, "XDG_RUNTIME_DIR")
+        process = self.run_with(name="little", drives=[drive])
+        self.until("the entry", lambda: "little" in self.ctl("list"))
+        self.assertEqual(self.ctl("little", "status"), "running\n")
+        self.assertEqual(json.loads(self.ctl("list", "--json"))[0]["process"], process.pid)
+        self.ctl("little", "stop")
+        self.assertEqual(json.loads(self.ctl(self.path("qmp"), "status", "--json"))["status"], "paused")
+        self.ctl(self.path("machine.json"), "cont")
+        self.ctl("little", "insert", "cd0", self.path("one.iso"))
+        self.assertIn("cd0", self.ctl("little", "stats"))
+        self.ctl("little", "eject", "cd0")
+        self.ctl("little", "eject", "nodrive", status=1)
+        self.ctl("little", "type", "a<enter>")
+        self.ctl("little", "key", "ctrl-alt-delete")
+        self.ctl("little", "text")
+        self.ctl("little", "screenshot", "now.png")
+        self.assertEqual(self.path("now.png").read_bytes()[1:4], b"PNG")
+        self.ctl("little", "quit")
+        self.assertEqual(process.wait(30), 0)
+        self.assertNotIn("little", self.ctl("list"))
 
     def test_clients_that_vanish_harm_nobody(self):
         self.run_with()
@@ -246,3 +277,17 @@ class Monitor(RomCase):
         for address, words in (("tcp:1.2.3.4:5", "--qmp"), ("unix:", "--qmp"), ("unix:x,sarver", "'sarver'"),
                                ("unix:" + "x" * 200 + ",server", "monitor"), ("unix:/nowhere/at/all", "monitor")):
             self.assert_refused(self.whistler("run", machine, "--qmp", address), words)
+
+
+class Ctl(CliCase):
+    def test_mistakes_are_named_in_one_line(self):
+        self.assert_refused(self.whistler("ctl", "nowhere", "status"), "nowhere", "ctl list")
+        self.assert_refused(self.whistler("ctl", "nowhere", "dance"), "dance")
+        self.assert_refused(self.whistler("ctl", "nowhere", "eject"), "DRIVE")
+        self.assert_refused(self.whistler("ctl", "nowhere"), "--help")
+        self.assert_refused(self.whistler("ctl", self.machine(), "status"), "monitor")
+
+    def test_help_teaches(self):
+        text = self.whistler("ctl", "--help").stdout
+        for word in ("screenshot", "insert", "Example", "--qmp"):
+            self.assertIn(word, text)
