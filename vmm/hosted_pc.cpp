@@ -198,26 +198,23 @@ Result<void> HostedPc::open_firmware() {
   return {};
 }
 
-Result<void> HostedPc::open_drive(const DriveDescription& drive) {
+Result<void> HostedPc::open_drive(const DriveDescription& description) {
+  drives_.push_back(std::make_unique<Drive>(description, space_));
+  Drive& drive = *drives_.back();
   IdeDriveConfig config;
-  config.kind = drive.media == Media::kCdrom ? IdeKind::kCdrom : IdeKind::kDisk;
-  config.model = drive.model;
-  config.serial = drive.serial.empty() && config.kind == IdeKind::kDisk
-                      ? fmt::format("WH{:05}", drive.bus * 2 + drive.unit + 1)
-                      : drive.serial;
-  config.firmware = drive.version;
-  config.read_only = drive.read_only;
-  if (!drive.file.empty()) {
-    OpenOptions options;
-    options.path = drive.file;
-    options.format = drive.format;
-    options.read_only = drive.read_only;
-    options.cache = drive.cache;
-    options.allow_remote = drive.remote_backing;
+  config.kind = description.media == Media::kCdrom ? IdeKind::kCdrom : IdeKind::kDisk;
+  config.model = description.model;
+  config.serial = description.serial.empty() && config.kind == IdeKind::kDisk
+                      ? fmt::format("WH{:05}", description.bus * 2 + description.unit + 1)
+                      : description.serial;
+  config.firmware = description.version;
+  config.read_only = description.read_only;
+  if (!description.file.empty()) {
+    auto options = drive.open_options(description.file, description.format);
     if (purpose_ == OpenFor::kChecking) {
-      if (!drive.read_only && ::access(drive.file.c_str(), F_OK) == 0 &&
-          ::access(drive.file.c_str(), W_OK) != 0) {
-        return fail_errno(errno, drive.file + ": cannot be opened for writing");
+      if (!description.read_only && ::access(description.file.c_str(), F_OK) == 0 &&
+          ::access(description.file.c_str(), W_OK) != 0) {
+        return fail_errno(errno, description.file + ": cannot be opened for writing");
       }
       options.read_only = true;
       options.lock = false;
@@ -228,16 +225,16 @@ Result<void> HostedPc::open_drive(const DriveDescription& drive) {
     }
     const std::uint64_t sector = config.kind == IdeKind::kCdrom ? 2048 : 512;
     if ((*image)->size() < sector) {
-      return fail(ErrorCode::kInvalid,
-                  fmt::format("{}: holds {} bytes, less than one sector", drive.file, (*image)->size()));
+      return fail(ErrorCode::kInvalid, fmt::format("{}: holds {} bytes, less than one sector",
+                                                   description.file, (*image)->size()));
     }
     if (config.kind == IdeKind::kDisk) {
-      choose_geometry(*ring_, **image, drive, config);
+      choose_geometry(*ring_, **image, description, config);
     }
-    drives_.push_back(std::make_unique<PauseWhenFull>(std::move(*image), space_));
-    config.block = drives_.back().get();
+    drive.insert(std::move(*image), description.file, description.format);
+    config.block = drive.device();
   }
-  ide_drives_[drive.bus][drive.unit] = std::move(config);
+  ide_drives_[description.bus][description.unit] = std::move(config);
   return {};
 }
 
@@ -470,8 +467,11 @@ void HostedPc::drain() {
 
 void HostedPc::close_drives() {
   for (auto& drive : drives_) {
-    const auto name = drive->name();
-    if (auto closed = sync_wait(*ring_, drive->close()); !closed) {
+    if (drive->device() == nullptr) {
+      continue;
+    }
+    const auto name = drive->device()->name();
+    if (auto closed = sync_wait(*ring_, drive->device()->close()); !closed) {
       log(LogLevel::kError,
           fmt::format("{}: closing failed, the last writes may be lost: {}", name, closed.error().message));
     }

@@ -18,6 +18,7 @@
 #include "vmm/board_pc.hpp"
 #include "vmm/char_backends.hpp"
 #include "vmm/config/description.hpp"
+#include "vmm/drive.hpp"
 #include "vmm/event_loop.hpp"
 #include "vmm/guest_ram.hpp"
 #include "vmm/host_clock.hpp"
@@ -80,6 +81,10 @@ class HostedPc {
   /// Flushes and closes the disks. Under the lock.
   void close_drives();
   void flush_streams();
+  /// What VNC clients must know from now on. kNotFound without a server. The main thread.
+  [[nodiscard]] Result<void> set_vnc_password(const std::string& password) {
+    return vnc_ ? vnc_->set_password(password) : fail(ErrorCode::kNotFound, "no VNC server");
+  }
   void stop_vnc() { vnc_.reset(); }
 
   [[nodiscard]] const Description& description() const { return description_; }
@@ -92,6 +97,8 @@ class HostedPc {
   [[nodiscard]] Bus& memory_bus() { return memory_bus_; }
   [[nodiscard]] AddressSpace& memory() { return *memory_; }
   [[nodiscard]] BoardPc& board() { return *board_; }
+  /// In the order of the description. Under the lock.
+  [[nodiscard]] const std::vector<std::unique_ptr<Drive>>& drives() const { return drives_; }
   /// The screen; null without a video card.
   [[nodiscard]] DisplaySource* display() { return display_.get(); }
   /// Lines for the person who starts it: where VNC listens, names of ptys.
@@ -100,7 +107,7 @@ class HostedPc {
   [[nodiscard]] bool uses_stdout() const;
 
  private:
-  [[nodiscard]] Result<void> open_drive(const DriveDescription& drive);
+  [[nodiscard]] Result<void> open_drive(const DriveDescription& description);
   [[nodiscard]] Result<void> open_firmware();
   [[nodiscard]] Result<void> make_streams();
   [[nodiscard]] Result<void> check_outputs() const;
@@ -118,7 +125,7 @@ class HostedPc {
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Ring> ring_;
   SpaceWaiters space_;
-  std::vector<std::unique_ptr<BlockDevice>> drives_;
+  std::vector<std::unique_ptr<Drive>> drives_;
   PiixIde::Drives ide_drives_;
   std::vector<std::uint8_t> kernel_, initrd_;
   std::string vnc_password_;

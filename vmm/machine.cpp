@@ -12,6 +12,7 @@
 #include "base/bytes.hpp"
 #include "base/log.hpp"
 #include "vmm/dry_build.hpp"
+#include "vmm/monitor/qmp_media.hpp"
 
 namespace whistler {
 namespace {
@@ -162,11 +163,13 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
           .bios_buffer = [&pc] { return bios_key_buffer(pc.board().memory()); },
           .all_read =
               [m = machine.get()](std::uint64_t id) { m->monitor_->event("X_KEYS_TYPED", {{"id", id}}); }});
+  qmp::watch_trays(*machine);
   for (const auto& address : addresses) {
     if (auto listening = machine->monitor_->open(address); !listening) {
       return std::unexpected(Outcome{kExitUsage, listening.error().within("monitor").message});
     }
   }
+  machine->write_down();
   return machine;
 }
 
@@ -209,6 +212,7 @@ Result<void> Machine::create_kvm() {
 }
 
 Machine::~Machine() {
+  registration_.reset();
   pc_.stop_vnc();
   {
     const std::scoped_lock lock(pc_.lock());
@@ -241,6 +245,7 @@ Outcome Machine::run(unsigned timeout, bool paused) {
       clock_.start();
     }
     threads_.reserve(vcpus_.size());
+    thread_ids_ = std::vector<std::atomic<int>>(vcpus_.size());
     for (unsigned i = 0; i < vcpus_.size(); ++i) {
       threads_.emplace_back([this, i] { vcpu_main(i); });
     }
@@ -528,6 +533,7 @@ void Machine::on_signal() {
 // --- vCPU threads ---
 
 void Machine::vcpu_main(unsigned index) {
+  thread_ids_[index] = ::gettid();
   Vcpu& vcpu = *vcpus_[index];
   while (!quitting_) {
     park_if_asked(index);

@@ -14,6 +14,7 @@
 
 #include "base/result.hpp"
 #include "vmm/config/description.hpp"
+#include "vmm/ctl/registry.hpp"
 #include "vmm/exit_status.hpp"
 #include "vmm/hosted_pc.hpp"
 #include "vmm/kvm/vcpu.hpp"
@@ -55,6 +56,8 @@ class Machine final : private MachineControl {
  private:
   explicit Machine(Description description);
   [[nodiscard]] Result<void> create_kvm();
+  /// Lets people find its monitor.
+  void write_down();
 
   // MachineControl, for the monitor.
   [[nodiscard]] RunState run_state() override;
@@ -66,6 +69,10 @@ class Machine final : private MachineControl {
   [[nodiscard]] Activity activity() override;
   [[nodiscard]] bool halted_for_good() override;
   [[nodiscard]] std::string registers() override;
+  void inject_nmi() override;
+  [[nodiscard]] std::vector<int> thread_ids() override;
+  [[nodiscard]] std::optional<std::uint64_t> translate(unsigned index, std::uint64_t address) override;
+  void tell(std::string_view event, nlohmann::json data) override { monitor_->event(event, std::move(data)); }
   [[nodiscard]] KeyFeeder& keys() override { return *keys_; }
 
   // vCPU threads.
@@ -120,8 +127,10 @@ class Machine final : private MachineControl {
   std::atomic<bool> quitting_ = false;
   unsigned parked_ = 0;
   std::vector<std::thread> threads_;
+  std::vector<std::atomic<int>> thread_ids_;  // each set by its thread
   std::unique_ptr<qmp::Server> monitor_;
   std::unique_ptr<KeyFeeder> keys_;
+  std::optional<Registration> registration_;  // if it has a monitor to talk to
 };
 
 }  // namespace whistler

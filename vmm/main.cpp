@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   int status = 0;
   whistler::add_run_command(app, status);
   whistler::add_check_command(app, status);
+  whistler::add_ctl_command(app, status);
   whistler::add_import_command(app, status);
   whistler::add_test_command(app, status);
   whistler::add_version_command(app, status);

@@ -45,6 +45,7 @@ void AtapiCdrom::open_tray() {
     s_.tray_open = true;
     s_.disc_changed = false;
     s_.media_event = atapi::kEventRemoval;
+    tray_moved_(true);
   }
 }
 
@@ -55,6 +56,7 @@ void AtapiCdrom::close_tray() {
       s_.disc_changed = true;
       s_.media_event = atapi::kEventNewMedia;
     }
+    tray_moved_(false);
   }
 }
 
@@ -78,6 +80,17 @@ Result<void> AtapiCdrom::change_disc(BlockDevice* disc) {
   open_tray();
   disc_ = disc;
   close_tray();
+  return {};
+}
+
+Result<void> AtapiCdrom::lay_in_tray(BlockDevice* disc) {
+  if (!s_.tray_open) {
+    return fail(ErrorCode::kInvalid, "cdrom: the tray is not open");
+  }
+  if (!idle()) {
+    return fail(ErrorCode::kBusy, "cdrom: the disc cannot be changed while it is read; drain first");
+  }
+  disc_ = disc;
   return {};
 }
 

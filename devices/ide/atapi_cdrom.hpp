@@ -11,7 +11,9 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "devices/ide/ide_drive.hpp"
@@ -76,6 +78,12 @@ class AtapiCdrom final : public IdeDrive {
   /// drain first.
   [[nodiscard]] Result<void> eject(bool force);
   [[nodiscard]] Result<void> change_disc(BlockDevice* disc);
+  /// The same in steps, for a person who leaves the tray open: what lies in the open tray (null: nothing),
+  /// and pushing it in. kInvalid while the tray is closed; kBusy as above.
+  [[nodiscard]] Result<void> lay_in_tray(BlockDevice* disc);
+  void push_in() { close_tray(); }
+  /// Is told whenever the tray has moved, by the person or the guest.
+  void watch_tray(std::function<void(bool open)> moved) { tray_moved_ = std::move(moved); }
   [[nodiscard]] BlockDevice* disc() const { return disc_; }
   [[nodiscard]] bool tray_open() const { return s_.tray_open; }
   [[nodiscard]] bool locked() const { return s_.locked; }
@@ -145,6 +153,7 @@ class AtapiCdrom final : public IdeDrive {
   void close_tray();
 
   BlockDevice* disc_;
+  std::function<void(bool open)> tray_moved_ = [](bool) {};
   std::string model_;
   std::string serial_;
   std::string firmware_;

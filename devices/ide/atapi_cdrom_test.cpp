@@ -262,6 +262,26 @@ TEST_CASE("tray_obeys_lock_and_eject", "[ide][atapi]") {
   c.require_sense(0x062800);
 }
 
+TEST_CASE("tray_left_open_takes_another_disc_and_tells_of_its_moves", "[ide][atapi]") {
+  CdRig c;
+  MemoryBlockDevice other(10 * kBlock);
+  std::vector<bool> moves;
+  c.drive.watch_tray([&](bool open) { moves.push_back(open); });
+  REQUIRE(c.drive.lay_in_tray(&other).error().code == ErrorCode::kInvalid);
+  REQUIRE(c.drive.eject(false));
+  REQUIRE(c.drive.lay_in_tray(nullptr));
+  c.rig.packet({0x00});
+  c.require_sense(0x023A02);
+  REQUIRE(c.drive.lay_in_tray(&other));
+  c.drive.push_in();
+  c.drive.push_in();
+  c.rig.packet({0x00});
+  c.require_sense(0x062800);
+  REQUIRE(c.rig.reply({0x25})[3] == 9);
+  c.rig.packet({0x1B, 0, 0, 0, 2});
+  REQUIRE(moves == std::vector{true, false, true});
+}
+
 TEST_CASE("disc_taken_out_during_a_read_ends_it", "[ide][atapi]") {
   CdRig c;
   c.rig.packet({0x28, 0, 0, 0, 0, 0, 0, 0, 64, 0}, 2048);

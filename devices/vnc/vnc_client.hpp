@@ -80,9 +80,9 @@ class VncClient {
   static void on_pointer(int mask, int x, int y, rfbClientRec* client);
   static void on_update_request(rfbClientRec* client, rfbFramebufferUpdateRequestMsg* request);
 
-  int socket_;   ///< handed to libvncserver in open(), -1 afterwards
-  int control_;  ///< a duplicate, valid as long as this object: disconnect() uses it
-  const VncConfig& config_;
+  int socket_;              ///< handed to libvncserver in open(), -1 afterwards
+  int control_;             ///< a duplicate, valid as long as this object: disconnect() uses it
+  const VncConfig config_;  // its own: the server's password may change meanwhile
   VncMachine machine_;
   int stop_event_;
   Admit admit_;

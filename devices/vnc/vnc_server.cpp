@@ -97,6 +97,10 @@ class VncServer::Impl {
     const std::scoped_lock guard(lock_);
     return connections_.size();
   }
+  void set_password(std::string password) {
+    const std::scoped_lock guard(lock_);
+    config_.password = std::move(password);
+  }
 
  private:
   struct Connection {
@@ -210,7 +214,7 @@ class VncServer::Impl {
     return true;
   }
 
-  const VncConfig config_;
+  VncConfig config_;  // its password under lock_
   VncListener listener_;
   VncMachine machine_;
   EventFd stop_;  ///< readable for good once the server stops
@@ -220,15 +224,26 @@ class VncServer::Impl {
   std::thread thread_;
 };
 
-Result<std::unique_ptr<VncServer>> VncServer::start(const VncConfig& config, DisplaySource& display,
-                                                    InputSink& input, std::mutex& machine_lock) {
-  if (config.password.size() > kPasswordMax) {
+namespace {
+
+Result<void> check_password(const std::string& password) {
+  if (password.size() > kPasswordMax) {
     return fail(ErrorCode::kInvalid,
                 fmt::format("VNC: the password has {} bytes, but VNC knows no more than {}; shorten it",
-                            config.password.size(), kPasswordMax));
+                            password.size(), kPasswordMax));
   }
-  if (config.password.find('\0') != std::string::npos) {
+  if (password.find('\0') != std::string::npos) {
     return fail(ErrorCode::kInvalid, "VNC: the password has a zero byte in it");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<VncServer>> VncServer::start(const VncConfig& config, DisplaySource& display,
+                                                    InputSink& input, std::mutex& machine_lock) {
+  if (auto sound = check_password(config.password); !sound) {
+    return std::unexpected(sound.error());
   }
   auto listener = vnc_listen(config.listen, config.port);
   if (!listener) {
@@ -246,6 +261,14 @@ VncServer::~VncServer() = default;
 
 unsigned VncServer::port() const { return impl_->listener().port; }
 const std::string& VncServer::address() const { return impl_->listener().address; }
+Result<void> VncServer::set_password(std::string password) {
+  auto sound = check_password(password);
+  if (sound) {
+    impl_->set_password(std::move(password));
+  }
+  return sound;
+}
+
 std::size_t VncServer::clients() const { return impl_->clients(); }
 
 }  // namespace whistler

@@ -69,6 +69,9 @@ class VncServer {
   [[nodiscard]] unsigned port() const;
   /// For a person: "127.0.0.1:5900", "[::1]:5900" or "unix:PATH".
   [[nodiscard]] const std::string& address() const;
+  /// The password that clients need from now on; those who are in stay. Empty: none. kInvalid as for start().
+  /// Any thread.
+  [[nodiscard]] Result<void> set_password(std::string password);
   /// Connections now, also those that have not authenticated yet. Any thread.
   [[nodiscard]] std::size_t clients() const;
 

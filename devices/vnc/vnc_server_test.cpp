@@ -113,6 +113,11 @@ TEST_CASE("vnc_password_right_lets_in_and_wrong_does_not", "[vnc]") {
   CHECK_FALSE(attempt("secret13"));
   CHECK_FALSE(attempt(""));
   CHECK(attempt("secret12"));
+  REQUIRE(fixture.server->set_password("other"));
+  CHECK_FALSE(attempt("secret12"));
+  CHECK(attempt("other"));
+  CHECK(fixture.server->set_password("123456789").error().code == ErrorCode::kInvalid);
+  CHECK(attempt("other"));
 }
 
 TEST_CASE("vnc_password_cannot_be_skipped_by_choosing_none", "[vnc]") {

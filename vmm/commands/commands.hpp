@@ -10,6 +10,7 @@ namespace whistler {
 
 void add_run_command(CLI::App& app, int& status);
 void add_check_command(CLI::App& app, int& status);
+void add_ctl_command(CLI::App& app, int& status);
 void add_import_command(CLI::App& app, int& status);
 void add_test_command(CLI::App& app, int& status);
 void add_version_command(CLI::App& app, int& status);

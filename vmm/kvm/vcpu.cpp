@@ -262,6 +262,15 @@ Result<void> Vcpu::enter_protected(const ProtectedEntry& entry) {
 
 void Vcpu::inject_nmi() { ::ioctl(fd_.get(), KVM_NMI, 0); }
 
+std::optional<std::uint64_t> Vcpu::translate(std::uint64_t linear) const {
+  kvm_translation place{};
+  place.linear_address = linear;
+  if (::ioctl(fd_.get(), KVM_TRANSLATE, &place) != 0 || place.valid == 0) {
+    return std::nullopt;
+  }
+  return place.physical_address;
+}
+
 bool Vcpu::halted_for_good() const {
   constexpr std::uint64_t kInterruptFlag = 0x200;
   kvm_mp_state state{};

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -79,6 +80,8 @@ class Vcpu {
   /// Registers, descriptor tables, the bytes at the instruction pointer and the last event's details, for
   /// people. `peek` reads guest-physical memory.
   [[nodiscard]] std::string describe(const AddressSpace& memory) const;
+  /// The guest-physical address of a linear one, by its page tables; nothing if they do not map it.
+  [[nodiscard]] std::optional<std::uint64_t> translate(std::uint64_t linear) const;
   /// Whether it halts with interrupts off, or waits for another one to start it: nothing but a reset, an NMI
   /// or the other one ends that.
   [[nodiscard]] bool halted_for_good() const;

@@ -1,7 +1,11 @@
 // What a monitor may ask of a machine.
 #pragma once
 
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "vmm/hosted_pc.hpp"
 #include "vmm/monitor/key_feeder.hpp"
@@ -43,6 +47,15 @@ class MachineControl {
   /// Registers, descriptor tables and the code at the instruction pointers, for people. Holds the vCPUs for a
   /// moment.
   [[nodiscard]] virtual std::string registers() = 0;
+  /// A non-maskable interrupt for every vCPU.
+  virtual void inject_nmi() = 0;
+  /// The host's thread of each vCPU, as ps -L shows them.
+  [[nodiscard]] virtual std::vector<int> thread_ids() = 0;
+  /// Where vCPU `index` sees the guest-linear `address` in guest-physical memory; nothing if it is not
+  /// mapped. Holds the vCPUs for a moment.
+  [[nodiscard]] virtual std::optional<std::uint64_t> translate(unsigned index, std::uint64_t address) = 0;
+  /// Tells the monitor's clients of an event that happens now. Under the machine lock.
+  virtual void tell(std::string_view event, nlohmann::json data) = 0;
   [[nodiscard]] virtual HostedPc& pc() = 0;
   /// Keys that wait for the guest. Under the machine lock.
   [[nodiscard]] virtual KeyFeeder& keys() = 0;

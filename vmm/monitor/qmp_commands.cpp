@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "vmm/board_pc.hpp"
+#include "vmm/monitor/qmp_guest.hpp"
 #include "vmm/monitor/qmp_input.hpp"
+#include "vmm/monitor/qmp_media.hpp"
 #include "vmm/monitor/screen_file.hpp"
 
 namespace whistler::qmp {
@@ -66,23 +68,6 @@ Json command_names(MachineControl&) {
 Json machine_name(MachineControl& machine) { return {{"name", machine.pc().description().name}}; }
 
 Json kvm(MachineControl&) { return {{"enabled", true}, {"present", true}}; }
-
-Json block(MachineControl& machine) {
-  Json list = Json::array();
-  for (const auto& drive : machine.pc().description().drives) {
-    const bool cdrom = drive.media == Media::kCdrom;
-    Json one = {{"device", drive.id}, {"type", "unknown"}, {"removable", cdrom}, {"locked", false}};
-    if (cdrom) {
-      one["tray_open"] = false;
-    }
-    if (!drive.file.empty()) {
-      one["io-status"] = "ok";
-      one["inserted"] = {{"file", drive.file}, {"drv", drive.format}, {"ro", drive.read_only || cdrom}};
-    }
-    list.push_back(std::move(one));
-  }
-  return list;
-}
 
 Answer<Json> screendump(MachineControl& machine, Arguments& arguments) {
   const auto file = arguments.text("filename");
@@ -145,8 +130,10 @@ Json registers(MachineControl& machine) { return {{"text", machine.registers()}}
 
 Json cpus(MachineControl& machine) {
   Json list = Json::array();
-  for (unsigned i = 0; i < machine.pc().description().cpu.cores; ++i) {
+  const auto threads = machine.thread_ids();
+  for (unsigned i = 0; i < threads.size(); ++i) {
     list.push_back({{"cpu-index", i},
+                    {"thread-id", threads[i]},
                     {"qom-path", fmt::format("/machine/unattached/device[{}]", i)},
                     {"props", {{"socket-id", 0}, {"core-id", i}, {"thread-id", 0}}},
                     {"target", "x86_64"}});
@@ -179,10 +166,23 @@ std::span<const Command> commands() {
       {"query-commands", question<command_names>},
       {"query-name", question<machine_name>},
       {"query-kvm", question<kvm>},
-      {"query-block", question<block>},
+      {"query-block", question<query_block>},
+      {"query-blockstats", query_block_stats},
+      {"eject", eject},
+      {"blockdev-change-medium", change_medium},
+      {"blockdev-open-tray", open_tray},
+      {"blockdev-close-tray", close_tray},
+      {"blockdev-remove-medium", remove_medium},
+      {"block_resize", resize_disk},
       {"query-cpus-fast", question<cpus>},
       {"query-mice", question<mice>},
       {"query-chardev", question<character_devices>},
+      {"memsave", save_linear},
+      {"pmemsave", save_physical},
+      {"inject-nmi", simple<&MachineControl::inject_nmi>},
+      {"set_password", set_password},
+      {"change-vnc-password", change_vnc_password},
+      {"human-monitor-command", human_command},
       {"stop", simple<&MachineControl::stop>},
       {"cont", simple<&MachineControl::cont>},
       {"system_reset", simple<&MachineControl::reset>},

@@ -1,7 +1,6 @@
 // What the monitor can do, by QMP's own names and arguments.
 //
-// Missing: block jobs and media (blockdev-*, block-*, drive-backup, eject), passwords, memory dumps,
-// inject-nmi, human-monitor-command, query-cpus-fast, query-chardev, query-mice.
+// Missing: block jobs, blockdev-add and named nodes, migration.
 #pragma once
 
 #include "vmm/monitor/machine_control.hpp"

@@ -173,6 +173,26 @@ std::int64_t Arguments::number_or(const std::string& key, std::int64_t otherwise
   return value.get<std::int64_t>();
 }
 
+std::int64_t Arguments::number(const std::string& key) {
+  if (!left_.contains(key)) {
+    fail(fmt::format("Parameter '{}' is missing", key));
+    return 0;
+  }
+  return number_or(key, 0);
+}
+
+bool Arguments::flag_or(const std::string& key, bool otherwise) {
+  if (!left_.contains(key)) {
+    return otherwise;
+  }
+  const Json value = take(key);
+  if (!value.is_boolean()) {
+    fail(fmt::format("Invalid parameter type for '{}', expected: boolean", key));
+    return otherwise;
+  }
+  return value.get<bool>();
+}
+
 Json Arguments::list(const std::string& key) {
   if (!left_.contains(key)) {
     fail(fmt::format("Parameter '{}' is missing", key));

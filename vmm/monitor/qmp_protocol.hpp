@@ -73,6 +73,8 @@ class Arguments {
   [[nodiscard]] std::string text(const std::string& key);
   [[nodiscard]] std::string text_or(const std::string& key, std::string otherwise);
   [[nodiscard]] std::int64_t number_or(const std::string& key, std::int64_t otherwise);
+  [[nodiscard]] std::int64_t number(const std::string& key);
+  [[nodiscard]] bool flag_or(const std::string& key, bool otherwise);
   [[nodiscard]] Json list(const std::string& key);
   [[nodiscard]] Answer<void> finish();
 

@@ -82,6 +82,14 @@ Result<void> Server::open(const Address& address) {
   return {};
 }
 
+std::vector<std::string> Server::sockets() const {
+  std::vector<std::string> paths;
+  for (const auto& listener : listeners_) {
+    paths.push_back(listener.path);
+  }
+  return paths;
+}
+
 void Server::accept_from(int listener) {
   UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
   if (fd.get() >= 0 && clients_.size() < kMostClients) {

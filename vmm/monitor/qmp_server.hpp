@@ -34,6 +34,8 @@ class Server {
 
   /// Under the machine lock.
   [[nodiscard]] Result<void> open(const Address& address);
+  /// The sockets it listens on.
+  [[nodiscard]] std::vector<std::string> sockets() const;
   /// Answers what has arrived. The main thread, without the machine lock.
   void serve(MachineControl& machine);
   /// Tells every client that has introduced itself. Under the machine lock.

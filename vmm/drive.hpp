@@ -1,0 +1,51 @@
+// A drive of the machine, and the medium in it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "block/drive_image.hpp"
+#include "block/open.hpp"
+#include "vmm/config/description.hpp"
+#include "vmm/pause_when_full.hpp"
+
+namespace whistler {
+
+/// Under the machine lock.
+class Drive {
+ public:
+  /// `space` outlives it.
+  Drive(DriveDescription description, SpaceWaiters& space)
+      : description_(std::move(description)), space_(space) {}
+
+  /// As the machine was described, with the file that is in the drive now: empty if there is none.
+  [[nodiscard]] const DriveDescription& description() const { return description_; }
+  [[nodiscard]] bool removable() const { return description_.media == Media::kCdrom; }
+  [[nodiscard]] const IoCounts& counts() const { return counts_; }
+
+  /// What the guest's requests go to; null without a medium.
+  [[nodiscard]] BlockDevice* device() { return device_.get(); }
+  [[nodiscard]] DriveImage* image() { return image_; }
+
+  /// How a file for this drive is to be opened, with the cache mode and the rights the drive has.
+  [[nodiscard]] OpenOptions open_options(const std::string& file, const std::string& format) const;
+
+  /// Puts an open image into the empty drive.
+  void insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format);
+  /// Takes the medium out, to be closed. The chip must not use it any more.
+  [[nodiscard]] std::unique_ptr<BlockDevice> remove();
+  /// The drive's image is another file now, with the same content (a snapshot's overlay, ...).
+  void renamed(const std::string& file, const std::string& format) {
+    description_.file = file;
+    description_.format = format;
+  }
+
+ private:
+  DriveDescription description_;
+  SpaceWaiters& space_;
+  IoCounts counts_;
+  std::unique_ptr<BlockDevice> device_;
+  DriveImage* image_ = nullptr;  // within device_
+};
+
+}  // namespace whistler

@@ -1,0 +1,345 @@
+#include "vmm/monitor/qmp_media.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+
+#include "base/log.hpp"
+#include "block/formats/drivers.hpp"
+#include "block/open.hpp"
+
+namespace whistler::qmp {
+namespace {
+
+AtapiCdrom* cdrom_of(MachineControl& machine, const Drive& drive) {
+  return machine.pc().board().ide().cdrom(drive.description().bus, drive.description().unit);
+}
+
+/// The names a command gives a drive by: "device", or "id" as that of the drive's chip. Here both are the
+/// same.
+struct DriveName {
+  std::string device, id;
+  explicit DriveName(Arguments& arguments)
+      : device(arguments.text_or("device", {})), id(arguments.text_or("id", {})) {}
+  [[nodiscard]] const std::string& any() const { return device.empty() ? id : device; }
+};
+
+/// The drive, if it has a tray. Under the machine lock.
+Answer<Drive*> drive_with_tray(MachineControl& machine, const DriveName& name) {
+  if (name.device.empty() == name.id.empty()) {
+    return refuse("Need exactly one of 'device' and 'id'");
+  }
+  Drive* drive = find_drive(machine, name.any());
+  if (drive == nullptr) {
+    return std::unexpected(Refusal{.error_class = "DeviceNotFound",
+                                   .description = fmt::format("Device '{}' not found", name.any())});
+  }
+  if (!drive->removable()) {
+    return refuse(fmt::format("Device '{}' is not removable", name.any()));
+  }
+  return drive;
+}
+
+Answer<void> pull_out(MachineControl& machine, const Drive& drive, const std::string& name, bool force) {
+  AtapiCdrom* cdrom = cdrom_of(machine, drive);
+  if (!cdrom->tray_open() && !cdrom->eject(force)) {
+    return refuse(fmt::format(
+        "Device '{}' is locked and force was not specified, wait for tray to open and try again", name));
+  }
+  return {};
+}
+
+/// Takes the disc out of the open tray and lets go of its file.
+void take_out(MachineControl& machine, Drive& drive) {
+  auto& ring = machine.pc().ring();
+  AtapiCdrom* cdrom = cdrom_of(machine, drive);
+  sync_wait(ring, cdrom->drain());
+  // The tray is open and nothing is in flight, so this is never refused.
+  if (auto taken = cdrom->lay_in_tray(nullptr); !taken) {
+    log(LogLevel::kError, taken.error().message);
+    return;
+  }
+  const auto file = drive.description().file;
+  if (const auto old = drive.remove()) {
+    if (auto closed = sync_wait(ring, old->close()); !closed) {
+      log(LogLevel::kError, fmt::format("{}: closing failed: {}", file, closed.error().message));
+    }
+  }
+}
+
+/// What tray commands share: the arguments, then the drive under the lock.
+template <typename Action>
+Answer<Json> with_tray(MachineControl& machine, Arguments& arguments, Action action) {
+  const DriveName name(arguments);
+  const bool force = arguments.flag_or("force", false);
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  const std::scoped_lock lock(machine.pc().lock());
+  const auto drive = drive_with_tray(machine, name);
+  if (!drive) {
+    return std::unexpected(drive.error());
+  }
+  const Answer<void> done = action(**drive, name.any(), force);
+  return done ? Answer<Json>(Json::object()) : std::unexpected(done.error());
+}
+
+std::uint64_t allocated_bytes(const std::string& file) {
+  struct stat info{};
+  return ::stat(file.c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_blocks) * 512 : 0;
+}
+
+Json inserted(Drive& drive) {
+  const auto& description = drive.description();
+  unsigned depth = 0;
+  Json image = {{"virtual-size", drive.device()->size()},
+                {"filename", description.file},
+                {"format", description.format},
+                {"actual-size", allocated_bytes(description.file)},
+                {"dirty-flag", false}};
+  std::string below;
+  for (auto* layer = drive.image()->backing(); layer != nullptr; layer = layer->backing()) {
+    if (depth++ == 0) {
+      below = layer->name();
+    }
+  }
+  Json json = {{"image", nullptr},
+               {"file", description.file},
+               {"drv", description.format},
+               {"node-name", description.id},
+               {"ro", drive.device()->read_only()},
+               {"encrypted", false},
+               {"backing_file_depth", depth},
+               {"detect_zeroes", "off"},
+               {"write_threshold", 0},
+               {"cache",
+                {{"writeback", !is_writethrough(description.cache)},
+                 {"direct", is_direct(description.cache)},
+                 {"no-flush", description.cache == CacheMode::kUnsafe}}}};
+  for (const auto* limit : {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"}) {
+    json[limit] = 0;
+  }
+  if (!below.empty()) {
+    json["backing_file"] = below;
+    image["backing-filename"] = below;
+    image["full-backing-filename"] = below;
+  }
+  json["image"] = std::move(image);
+  return json;
+}
+
+void add_kind(Json& stats, const std::string& kind, const IoCounts::Kind& counts) {
+  stats[kind + "_operations"] = counts.requests;
+  stats["failed_" + kind + "_operations"] = counts.failed;
+  stats["invalid_" + kind + "_operations"] = 0;
+  stats[kind + "_total_time_ns"] = counts.nanoseconds;
+}
+
+Json stats_of(const IoCounts& counts) {
+  Json stats;
+  add_kind(stats, "rd", counts.reads);
+  add_kind(stats, "wr", counts.writes);
+  add_kind(stats, "flush", counts.flushes);
+  add_kind(stats, "unmap", counts.discards);
+  stats["rd_bytes"] = counts.reads.bytes;
+  stats["wr_bytes"] = counts.writes.bytes;
+  stats["unmap_bytes"] = counts.discards.bytes;
+  for (const auto* merged : {"rd_merged", "wr_merged", "unmap_merged"}) {
+    stats[merged] = 0;
+  }
+  stats["wr_highest_offset"] = counts.highest_write;
+  stats["account_invalid"] = true;
+  stats["account_failed"] = true;
+  stats["timed_stats"] = Json::array();
+  if (counts.last_request != 0) {
+    stats["idle_time_ns"] = std::chrono::steady_clock::now().time_since_epoch().count() - counts.last_request;
+  }
+  return stats;
+}
+
+}  // namespace
+
+Drive* find_drive(MachineControl& machine, std::string_view id) {
+  for (const auto& drive : machine.pc().drives()) {
+    if (drive->description().id == id) {
+      return drive.get();
+    }
+  }
+  return nullptr;
+}
+
+std::unexpected<Refusal> no_such_drive(std::string_view device, std::string_view node) {
+  return refuse(fmt::format("Cannot find device='{}' nor node-name='{}'", device, node));
+}
+
+std::unexpected<Refusal> could_not_open(const std::string& file, const Error& error) {
+  return refuse(fmt::format("Could not open '{}': {}", file,
+                            error.sys_errno != 0 ? std::strerror(error.sys_errno) : error.message));
+}
+
+Answer<Json> eject(MachineControl& machine, Arguments& arguments) {
+  return with_tray(machine, arguments,
+                   [&](Drive& drive, const std::string& name, bool force) -> Answer<void> {
+                     if (auto open = pull_out(machine, drive, name, force); !open) {
+                       return open;
+                     }
+                     take_out(machine, drive);
+                     return {};
+                   });
+}
+
+Answer<Json> open_tray(MachineControl& machine, Arguments& arguments) {
+  return with_tray(machine, arguments, [&](Drive& drive, const std::string& name, bool force) {
+    return pull_out(machine, drive, name, force);
+  });
+}
+
+Answer<Json> close_tray(MachineControl& machine, Arguments& arguments) {
+  return with_tray(machine, arguments, [&](Drive& drive, const std::string&, bool) -> Answer<void> {
+    cdrom_of(machine, drive)->push_in();
+    return {};
+  });
+}
+
+Answer<Json> remove_medium(MachineControl& machine, Arguments& arguments) {
+  return with_tray(machine, arguments, [&](Drive& drive, const std::string& name, bool) -> Answer<void> {
+    if (!cdrom_of(machine, drive)->tray_open()) {
+      return refuse(fmt::format("Tray of device '{}' is not open", name));
+    }
+    take_out(machine, drive);
+    return {};
+  });
+}
+
+Answer<Json> change_medium(MachineControl& machine, Arguments& arguments) {
+  const DriveName name(arguments);
+  const auto file = arguments.text("filename");
+  const auto format = arguments.text_or("format", "raw");
+  const bool force = arguments.flag_or("force", false);
+  const auto rights = arguments.text_or("read-only-mode", "retain");
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  if (rights == "read-write") {
+    return refuse("A CD-ROM can only be read");
+  }
+  if (rights != "retain" && rights != "read-only") {
+    return refuse(fmt::format("Parameter 'read-only-mode' does not accept value '{}'", rights));
+  }
+  if (format != "raw" && format != "qcow2" && format != "luks" && !formats::is_foreign_format(format)) {
+    return refuse(fmt::format("Unknown driver '{}'", format));
+  }
+  const std::scoped_lock lock(machine.pc().lock());
+  const auto found = drive_with_tray(machine, name);
+  if (!found) {
+    return std::unexpected(found.error());
+  }
+  Drive& drive = **found;
+  const auto path = std::filesystem::absolute(file).string();
+  auto image = open_image(machine.pc().ring(), drive.open_options(path, format));
+  if (!image) {
+    return could_not_open(file, image.error());
+  }
+  if (auto open = pull_out(machine, drive, name.any(), force); !open) {
+    (void)sync_wait(machine.pc().ring(), (*image)->close());
+    return std::unexpected(open.error());
+  }
+  take_out(machine, drive);
+  drive.insert(std::move(*image), path, format);
+  AtapiCdrom* cdrom = cdrom_of(machine, drive);
+  if (auto laid = cdrom->lay_in_tray(drive.device()); !laid) {
+    return refuse(laid.error().message);
+  }
+  cdrom->push_in();
+  return Json::object();
+}
+
+Answer<Json> resize_disk(MachineControl& machine, Arguments& arguments) {
+  constexpr std::int64_t kSector = 512;
+  const auto device = arguments.text_or("device", {});
+  const auto node = arguments.text_or("node-name", {});
+  const auto size = arguments.number("size");
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  const std::scoped_lock lock(machine.pc().lock());
+  Drive* drive = find_drive(machine, device.empty() ? node : device);
+  if (drive == nullptr) {
+    return no_such_drive(device, node);
+  }
+  if (drive->device() == nullptr) {
+    return refuse(fmt::format("Device '{}' has no medium", device));
+  }
+  if (size <= 0 || size % kSector != 0) {
+    return refuse("Parameter 'size' expects a >0 size");
+  }
+  if (drive->device()->read_only()) {
+    return refuse("Image is read-only");
+  }
+  if (drive->image()->watched()) {
+    return refuse(fmt::format("Device '{}' is busy with a block job", device));
+  }
+  // A chip counts the sectors of its disk when it is built: what it still offers must stay there.
+  if (static_cast<std::uint64_t>(size) < drive->device()->size()) {
+    return refuse("A disk cannot shrink while its machine runs");
+  }
+  auto done = sync_wait(machine.pc().ring(), drive->device()->resize(static_cast<std::uint64_t>(size)));
+  return done ? Answer<Json>(Json::object()) : refuse(done.error().message);
+}
+
+Json query_block(MachineControl& machine) {
+  const std::scoped_lock lock(machine.pc().lock());
+  Json list = Json::array();
+  for (const auto& drive : machine.pc().drives()) {
+    Json one = {{"device", drive->description().id},
+                {"qdev", drive->description().id},
+                {"type", "unknown"},
+                {"removable", drive->removable()},
+                {"locked", false}};
+    if (drive->removable()) {
+      const AtapiCdrom* cdrom = cdrom_of(machine, *drive);
+      one["locked"] = cdrom->locked();
+      one["tray_open"] = cdrom->tray_open();
+    }
+    if (drive->device() != nullptr) {
+      one["io-status"] = machine.pc().space().empty() ? "ok" : "nospace";
+      one["inserted"] = inserted(*drive);
+    }
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
+Answer<Json> query_block_stats(MachineControl& machine, Arguments& arguments) {
+  static_cast<void>(arguments.flag_or("query-nodes", false));
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  const std::scoped_lock lock(machine.pc().lock());
+  Json list = Json::array();
+  for (const auto& drive : machine.pc().drives()) {
+    Json one = {{"device", drive->description().id},
+                {"qdev", drive->description().id},
+                {"stats", stats_of(drive->counts())}};
+    if (drive->device() != nullptr) {
+      one["node-name"] = drive->description().id;
+    }
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
+void watch_trays(MachineControl& machine) {
+  for (const auto& drive : machine.pc().drives()) {
+    if (AtapiCdrom* cdrom = cdrom_of(machine, *drive)) {
+      cdrom->watch_tray([&machine, id = drive->description().id](bool open) {
+        machine.tell("DEVICE_TRAY_MOVED", {{"device", id}, {"id", id}, {"tray-open", open}});
+      });
+    }
+  }
+}
+
+}  // namespace whistler::qmp
