@@ -24,7 +24,7 @@ namespace {
 /// Wiped when the program ends.
 struct Registry {
   std::map<std::string, std::string> secrets;
-  std::map<std::string, std::shared_ptr<const nbd::TlsCredentials>> credentials;
+  std::map<std::string, std::shared_ptr<const whistler::nbd::TlsCredentials>> credentials;
   std::map<std::string, std::string> identities;
 
   [[nodiscard]] bool has(const std::string& id) const {
@@ -196,7 +196,7 @@ Result<void> define_credentials(const std::string& id, const std::string& type, 
   if (!loaded) {
     return std::unexpected(loaded.error());
   }
-  nbd::register_credentials(id, *loaded);
+  whistler::nbd::register_credentials(id, *loaded);
   registry().credentials.emplace(id, std::move(*loaded));
   return {};
 }
@@ -205,8 +205,8 @@ Result<void> define_credentials(const std::string& id, const std::string& type, 
 
 const std::map<std::string, std::string>& secrets() { return registry().secrets; }
 
-Result<std::shared_ptr<const nbd::TlsCredentials>> find_credentials(const std::string& id,
-                                                                    nbd::TlsSide side) {
+Result<std::shared_ptr<const whistler::nbd::TlsCredentials>> find_credentials(const std::string& id,
+                                                                              whistler::nbd::TlsSide side) {
   const auto found = registry().credentials.find(id);
   if (found == registry().credentials.end()) {
     return fail(ErrorCode::kNotFound, registry().has(id)
@@ -215,7 +215,7 @@ Result<std::shared_ptr<const nbd::TlsCredentials>> find_credentials(const std::s
   }
   if (found->second->options().side != side) {
     return invalid(fmt::format("Expecting TLS credentials with a {} endpoint",
-                               side == nbd::TlsSide::kServer ? "server" : "client"));
+                               side == whistler::nbd::TlsSide::kServer ? "server" : "client"));
   }
   return found->second;
 }

@@ -16,8 +16,8 @@ namespace whistler::tools {
 [[nodiscard]] const std::map<std::string, std::string>& secrets();
 
 /// Credentials for a server or a client; the message is the reason alone.
-[[nodiscard]] Result<std::shared_ptr<const nbd::TlsCredentials>> find_credentials(const std::string& id,
-                                                                                  nbd::TlsSide side);
+[[nodiscard]] Result<std::shared_ptr<const whistler::nbd::TlsCredentials>> find_credentials(
+    const std::string& id, whistler::nbd::TlsSide side);
 /// The distinguished name an authz-simple object lets in.
 [[nodiscard]] Result<std::string> find_identity(const std::string& id);
 

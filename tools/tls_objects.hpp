@@ -16,7 +16,7 @@ namespace whistler::tools {
 
 /// Loads what "tls-creds-x509" and "tls-creds-psk" name. `passwords`: the secrets defined so far, for the key
 /// of an encrypted key file. Errors are QEMU's.
-[[nodiscard]] Result<std::shared_ptr<const nbd::TlsCredentials>> load_credentials(
+[[nodiscard]] Result<std::shared_ptr<const whistler::nbd::TlsCredentials>> load_credentials(
     const std::string& type, const Options& options, const std::map<std::string, std::string>& passwords);
 
 }  // namespace whistler::tools
