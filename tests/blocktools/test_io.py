@@ -34,6 +34,8 @@ class SameAsQemuIo(unittest.TestCase):
         create("-f", "raw", "base.raw", "1M")
         subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 0x55 0 1M", "base.raw"], cwd=folder, check=True,
                        stdout=subprocess.DEVNULL)
+        for event in ("cluster_alloc", "l2_alloc_write", "refblock_alloc", "vmstate_save", "cow_read"):
+            Path(folder, f"{event}.conf").write_text(f'[inject-error]\nevent = "{event}"\nerrno = "28"\nonce = "on"\n')
         create("-f", "qcow2", "a.qcow2", "4M")
         create("-f", "qcow2", "-o", "compat=0.10", "v2.qcow2", "4M")
         create("-f", "qcow2", "-o", "extended_l2=on", "sub.qcow2", "4M")
@@ -147,6 +149,13 @@ class SameAsQemuIo(unittest.TestCase):
     def test_info_of_a_protocol(self):
         self.same("-f", "null-co", "-c", "reopen", "-c", "info", "json:{'driver': 'null-co', 'size': 65536}")
         self.same("-f", "file", "-c", "info", "base.raw")
+
+    def test_faults_at_events_of_the_engine(self):
+        for event in ("cluster_alloc", "l2_alloc_write", "refblock_alloc", "vmstate_save"):
+            with self.subTest(event=event):
+                vm = "-b " if event == "vmstate_save" else ""
+                self.same("-c", f"write {vm}0 64k", f"blkdebug:{event}.conf:a.qcow2")
+        self.same("-c", "write 512 512", "blkdebug:cow_read.conf:over.qcow2")
 
     def test_failed_reopen_keeps_breakpoints(self):
         self.same("-c", "break write_aio A", "-c", "reopen -o image.driver=raw", "-c", "aio_write 0 64k", "-c",
