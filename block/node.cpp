@@ -23,34 +23,69 @@ namespace whistler::node_detail {
 constexpr std::size_t kProbeBytes = 2048;
 
 /// Options every node has.
-constexpr std::array<std::string_view, 9> kCommonOptions = {"driver",         "node-name",   "read-only",
+constexpr std::array<std::string_view, 8> kCommonOptions = {"driver",         "node-name",   "read-only",
                                                             "auto-read-only", "discard",     "detect-zeroes",
-                                                            "cache",          "force-share", "copy-on-read"};
+                                                            "force-share",    "copy-on-read"};
+
+/// cache.direct and cache.no-flush.
+Result<void> take_cache_options(Options& options, NodeFlags& flags) {
+  const auto found = options.find("cache");
+  if (found == options.end() || !found->is_object()) {
+    return {};
+  }
+  Options named = Options::object();  // a complaint gives the whole name
+  for (const auto& [key, value] : found->items()) {
+    named["cache." + key] = value;
+  }
+  const auto direct = option_flag(named, "cache.direct", is_direct(flags.cache));
+  const auto no_flush = option_flag(named, "cache.no-flush", flags.cache == CacheMode::kUnsafe);
+  if (!direct || !no_flush) {
+    return std::unexpected((direct ? no_flush : direct).error());
+  }
+  const bool through = is_writethrough(flags.cache);
+  if (*direct) {
+    flags.cache = through ? CacheMode::kDirectsync : CacheMode::kNone;
+  } else if (*no_flush) {
+    flags.cache = CacheMode::kUnsafe;
+  } else {
+    flags.cache = through ? CacheMode::kWritethrough : CacheMode::kWriteback;
+  }
+  found->erase("direct");
+  found->erase("no-flush");
+  if (found->empty()) {
+    options.erase(found);
+  }
+  return {};
+}
 
 Result<void> take_common(Options& options, NodeFlags& flags) {
   const auto read_only = option_flag(options, "read-only", flags.read_only);
+  const auto automatic =
+      option_flag(options, "auto-read-only", false);  // without effect: files stay as asked
   const auto force_share = option_flag(options, "force-share", flags.force_share);
-  if (!read_only || !force_share) {
-    return std::unexpected((read_only ? force_share : read_only).error());
+  for (const auto* given : {&read_only, &automatic, &force_share}) {
+    if (!*given) {
+      return std::unexpected(given->error());
+    }
   }
   flags.read_only = *read_only;
   flags.force_share = *force_share;
+  if (flags.force_share && !flags.read_only) {
+    return refuse("force-share=on can only be used with read-only images");
+  }
   if (const auto discard = option_text(options, "discard")) {
     flags.discard = *discard == "unmap" || *discard == "on";
     if (!flags.discard && *discard != "ignore" && *discard != "off") {
       return refuse("Invalid discard option");
     }
   }
-  if (const auto found = options.find("cache"); found != options.end() && found->is_object()) {
-    const auto direct = option_flag(*found, "direct", is_direct(flags.cache));
-    const auto no_flush = option_flag(*found, "no-flush", flags.cache == CacheMode::kUnsafe);
-    if (!direct || !no_flush) {
-      return std::unexpected((direct ? no_flush : direct).error());
-    }
-    flags.cache = *direct ? (is_writethrough(flags.cache) ? CacheMode::kDirectsync : CacheMode::kNone)
-                          : (*no_flush ? CacheMode::kUnsafe : flags.cache);
+  if (auto ok = take_cache_options(options, flags); !ok) {
+    return ok;
   }
   if (const auto detect = option_text(options, "detect-zeroes")) {
+    if (*detect != "unmap" && *detect != "on" && *detect != "off") {
+      return refuse(fmt::format("invalid parameter value: {}", *detect));
+    }
     flags.detect_zeroes = *detect == "unmap" ? DetectZeroes::kUnmap
                           : *detect == "on"  ? DetectZeroes::kOn
                                              : DetectZeroes::kOff;

@@ -16,6 +16,7 @@
 #include "block/node_opener.hpp"
 #include "block/null_device.hpp"
 #include "block/qcow2/image.hpp"
+#include "block/qcow2_options.hpp"
 #include "block/raw.hpp"
 #include "block/write_policy.hpp"
 
@@ -34,6 +35,9 @@ Task<Result<OpenNode>> Opener::open_format(NodeName name, NodeFlags flags, const
   if (name.filename.empty() && child.empty()) {
     co_return refuse(given ? "A block device must be specified for \"file\""
                            : "Must specify either driver or file");
+  }
+  if (!name.filename.empty() && child.contains("filename")) {
+    co_return refuse("Can't specify 'file' and 'filename' options at the same time");
   }
   auto below = flags;
   below.detect_zeroes = DetectZeroes::kOff;
@@ -138,23 +142,24 @@ Task<Result<OpenNode>> Opener::finish_raw(OpenNode file, Options options, bool p
 
 Task<Result<OpenNode>> Opener::finish_qcow2(OpenNode file, Options options, NodeFlags flags,
                                             const Above* above) {
-  const auto cache = option_size(options, "l2-cache-size");
-  const auto total = option_size(options, "cache-size");
-  if (!cache || !total) {
-    co_return std::unexpected((!cache ? cache : total).error());
+  const auto runtime = take_qcow2_options(options);
+  if (!runtime) {
+    co_return std::unexpected(runtime.error());
   }
-  erase_keys(options, {"l2-cache-size", "cache-size", "refcount-cache-size", "l2-cache-entry-size",
-                       "cache-clean-interval", "lazy-refcounts", "overlap-check", "pass-discard-request",
-                       "pass-discard-snapshot", "pass-discard-other", "discard-no-unref"});
   Options encrypt = take_child(options, "encrypt");
   auto image = co_await qcow2::Image::open(std::move(file.device),
                                            {.read_only = flags.read_only,
-                                            .metadata_cache_bytes = cache->value_or(total->value_or(0)),
+                                            .metadata_cache_bytes = runtime->memory_for_l2(),
                                             .discard = flags.discard,
+                                            .pass_discards = runtime->pass_discard_request.value_or(true),
+                                            .lazy_refcounts = runtime->lazy_refcounts,
                                             .for_repair = flags.for_repair,
                                             .no_io = flags.no_io});
   if (!image) {
     co_return std::unexpected(image.error());
+  }
+  if (auto ok = check_qcow2_options(*runtime, (*image)->header()); !ok) {
+    co_return std::unexpected(ok.error());
   }
   OpenNode opened;
   opened.node = std::make_unique<Node>();
@@ -254,7 +259,7 @@ Task<Result<void>> Opener::open_backing(qcow2::Image& image, Node& node, Options
     co_return Result<void>{};
   }
   if (auto ok = check_child(options, "backing"); !ok) {
-    co_return ok;
+    co_return refuse("Could not open backing file: " + tool_text(ok.error()));
   }
   NodeName name{.options = take_child(options, "backing")};
   if (flags.ignore_backing || (!given && !image.header().backing_file)) {

@@ -63,7 +63,9 @@ std::string bad_keyword(std::string_view text) {
 
 void set_nested(Options& into, std::string_view key, const Options& value) {
   Options* at = &into;
-  for (auto dot = key.find('.'); dot != std::string_view::npos; dot = key.find('.')) {
+  // qcow2's "overlap-check" is a value of its own as well: what is below it keeps its dots.
+  for (auto dot = key.find('.'); dot != std::string_view::npos && !key.starts_with("overlap-check.");
+       dot = key.find('.')) {
     auto& child = (*at)[std::string(key.substr(0, dot))];
     if (!child.is_object()) {
       child = Options::object();
@@ -262,11 +264,37 @@ Result<std::optional<std::uint64_t>> option_size(const Options& options, std::st
     return std::nullopt;
   }
   const auto size = parse_size_text(*text);
+  if (!size && size.error().code == ErrorCode::kNoSpace) {
+    return fail(ErrorCode::kInvalid,
+                fmt::format("Value '{}' is out of range for parameter '{}'", *text, key));
+  }
   if (!size) {
     return fail(ErrorCode::kInvalid,
-                fmt::format("Parameter '{}' expects a non-negative number below 2^64", key));
+                fmt::format("Parameter '{}' expects a non-negative number below 2^64\n"
+                            "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+                            "and exabytes, respectively.",
+                            key));
   }
   return *size;
+}
+
+Result<std::optional<std::uint64_t>> option_number(const Options& options, std::string_view key) {
+  const auto text = option_text(options, key);
+  if (!text) {
+    return std::nullopt;
+  }
+  std::string_view digits = *text;
+  const bool negative = digits.starts_with('-');
+  digits.remove_prefix(negative ? 1 : 0);
+  std::uint64_t number = 0;
+  const auto [end, bad] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (bad == std::errc::result_out_of_range) {
+    return fail(ErrorCode::kInvalid, fmt::format("Value '{}' is too large for parameter '{}'", *text, key));
+  }
+  if (bad != std::errc{} || end != digits.data() + digits.size()) {
+    return fail(ErrorCode::kInvalid, fmt::format("Parameter '{}' expects a number", key));
+  }
+  return negative ? 0 - number : number;
 }
 
 Result<std::uint64_t> parse_size_text(std::string_view text) {

@@ -36,6 +36,9 @@ using Options = nlohmann::json;
 [[nodiscard]] Result<bool> option_flag(const Options& options, std::string_view key, bool otherwise);
 /// A number of bytes: a JSON number, or text with a suffix.
 [[nodiscard]] Result<std::optional<std::uint64_t>> option_size(const Options& options, std::string_view key);
+/// A plain number; a negative one counts down from 2^64, as QEMU has it.
+[[nodiscard]] Result<std::optional<std::uint64_t>> option_number(const Options& options,
+                                                                 std::string_view key);
 
 /// A size as QEMU reads it ("1k", "1.5G", "0x10"); kInvalid, or kNoSpace where it does not fit into 64 bits.
 [[nodiscard]] Result<std::uint64_t> parse_size_text(std::string_view text);

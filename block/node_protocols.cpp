@@ -85,6 +85,9 @@ Task<Result<OpenNode>> Opener::open_file(Options options, NodeFlags flags) {
     co_return refuse("The 'file' block driver requires a file name");
   }
   const auto locking = option_text(options, "locking").value_or("auto");
+  if (option_text(options, "aio").value_or("") == "native" && !is_direct(flags.cache)) {
+    co_return refuse("aio=native was specified, but it requires cache.direct=on, which was not specified.");
+  }
   erase_keys(options, {"filename", "locking", "aio", "aio-max-batch", "drop-cache", "x-check-cache-dropped",
                        "pr-manager", "fat-type"});
   if (auto ok = check_unused(options, "file", true); !ok) {

@@ -1,65 +1,22 @@
 #include "block/qcow2/check.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <limits>
 
 #include "block/qcow2/bitmap_directory.hpp"
-#include "block/qcow2/image.hpp"
+#include "block/qcow2/checker.hpp"
 #include "block/qcow2/snapshot_table.hpp"
 
 namespace whistler::qcow2 {
 
 namespace {
-/// Uses are counted in memory, two bytes a cluster.
 constexpr std::uint64_t kMaxClusters = std::uint64_t{1} << 32;
-using Count = std::uint16_t;
-constexpr Count kMaxCount = std::numeric_limits<Count>::max();
+
+/// Whether any of the entry's bytes come from its host cluster.
+bool has_data(L2Entry entry, const Geometry& geometry) {
+  return geometry.extended_l2 ? (entry.bitmap & 0xffffffff) != 0 : (entry.value & kZeroFlag) == 0;
+}
 }  // namespace
-
-/// One run of a check over an image that nobody else uses.
-class Checker {
- public:
-  Checker(Image& image, Repair repair) : image_(image), geometry_(image.geometry_), repair_(repair) {}
-
-  Task<Result<CheckReport>> run();
-
- private:
-  template <typename... Args>
-  void note(std::uint64_t& counter, fmt::format_string<Args...> format, Args&&... args) {
-    ++counter;
-    if (report_.messages.size() < CheckReport::kMaxMessages) {
-      report_.messages.push_back(fmt::format(format, std::forward<Args>(args)...));
-    }
-  }
-  bool fix(Repair wanted) const { return repair_ >= wanted; }
-
-  void count(std::uint64_t offset, std::uint64_t bytes, std::string_view what);
-  Task<Result<void>> count_tables();
-  Task<Result<void>> count_snapshots();
-  Task<Result<void>> count_bitmaps();
-  Task<Result<void>> count_l1(std::uint64_t offset, std::span<const std::uint64_t> l1, bool active);
-  Task<Result<void>> count_l2(std::uint64_t offset, std::uint64_t guest, bool active);
-  void count_entry(L2Entry entry, std::uint64_t guest, bool active);
-  Task<Result<void>> check_refcount_tables();
-  Task<Result<void>> compare_refcounts();
-  bool compare_refcount(std::uint64_t cluster, std::uint64_t stored);
-  Task<Result<void>> check_copied_flags();
-  Task<Result<void>> check_copied_l2(std::uint64_t l1_index);
-  Task<Result<std::vector<std::uint8_t>>> read(std::uint64_t offset, std::uint64_t bytes);
-  [[nodiscard]] Count uses(std::uint64_t offset) const {
-    const auto cluster = offset >> geometry_.cluster_bits;
-    return cluster < counts_.size() ? counts_[static_cast<std::size_t>(cluster)] : Count{0};
-  }
-
-  Image& image_;
-  Geometry geometry_;
-  Repair repair_;
-  CheckReport report_;
-  std::vector<Count> counts_;
-  std::uint64_t next_host_ = 0;
-};
 
 Task<Result<std::vector<std::uint8_t>>> Checker::read(std::uint64_t offset, std::uint64_t bytes) {
   std::vector<std::uint8_t> data(static_cast<std::size_t>(bytes));
@@ -71,102 +28,161 @@ Task<Result<std::vector<std::uint8_t>>> Checker::read(std::uint64_t offset, std:
   co_return data;
 }
 
-void Checker::count(std::uint64_t offset, std::uint64_t bytes, std::string_view what) {
+void Checker::count(std::uint64_t offset, std::uint64_t bytes) {
   if (bytes == 0) {
+    return;
+  }
+  // The last cluster may be shorter than the others, so a use may end behind the file, but within a cluster.
+  const auto file_size = image_.file_->size();
+  if (offset > kMaxHostOffset || offset + bytes >= file_size + geometry_.cluster_size()) {
+    note(report_.corruptions,
+         "ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset "
+         "{:#x} size {:#x}",
+         offset, bytes);
     return;
   }
   const auto first = offset >> geometry_.cluster_bits;
   const auto last = (offset + bytes - 1) >> geometry_.cluster_bits;
+  constexpr Count kMax = std::numeric_limits<Count>::max();
   for (auto cluster = first; cluster <= last; ++cluster) {
     if (cluster >= counts_.size()) {
-      // Data may reach beyond the end of the file, where it reads as zeroes, but not without bound.
-      if (cluster > kMaxHostOffset >> geometry_.cluster_bits || cluster >= kMaxClusters ||
-          cluster > 2 * counts_.size() + 65536) {
-        note(report_.corruptions, "ERROR {} at offset {:#x} is far beyond the end of the file", what, offset);
-        return;
-      }
       counts_.resize(static_cast<std::size_t>(cluster + 1));
     }
     auto& counter = counts_[static_cast<std::size_t>(cluster)];
-    counter = static_cast<Count>(std::min<unsigned>(counter + 1U, kMaxCount));
+    if (counter >= geometry_.max_refcount()) {
+      note(report_.corruptions,
+           "ERROR: overflow cluster offset={:#x}\n"
+           "Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a clean "
+           "copy if the image cannot be opened for writing",
+           cluster << geometry_.cluster_bits);
+    } else if (counter != kMax) {
+      ++counter;
+    }
   }
 }
 
-Task<Result<CheckReport>> Checker::run() {
+Task<Result<void>> Checker::prepare() {
   const auto clusters = geometry_.clusters_for(image_.file_->size());
   if (clusters > kMaxClusters) {
     co_return fail(ErrorCode::kUnsupported,
                    fmt::format("{}: has {} clusters, more than can be checked", image_.name(), clusters));
   }
-  counts_.resize(static_cast<std::size_t>(clusters));
   report_.total_clusters = geometry_.clusters_for(image_.size());
   if (image_.refcounts_->table().empty()) {
     auto loaded = co_await image_.refcounts_->load(true);
     if (!loaded) {
-      co_return std::unexpected(loaded.error());
+      co_return loaded;
     }
   }
   auto done = co_await image_.refcounts_->release_tail();
   if (done) {
     done = co_await image_.flush();  // the check reads what is on disk
   }
-  const bool was_lazy = image_.lazy_;
   if (done && image_.counts_deferred_) {
     done = co_await image_.settle_counts();
   }
+  co_return done;
+}
+
+Task<Result<CheckReport>> Checker::run() {
+  const bool was_lazy = image_.lazy_;
+  auto done = co_await prepare();
   if (done) {
-    done = co_await count_tables();
+    done = co_await count_all();
   }
   if (done) {
-    done = co_await count_l1(image_.header_.l1_table_offset, image_.l1_, true);
-  }
-  if (done) {
-    done = co_await count_snapshots();
-  }
-  if (done) {
-    done = co_await count_bitmaps();
-  }
-  if (done) {
-    done = co_await check_refcount_tables();
+    done = co_await check_refcounts();
   }
   if (done) {
     done = co_await check_copied_flags();
   }
-  if (done) {
-    done = co_await compare_refcounts();
-  }
   if (done && (report_.corruptions_fixed != 0 || report_.leaks_fixed != 0)) {
     done = co_await image_.flush();
   }
-  if (!done) {
-    co_return std::unexpected(done.error());
-  }
-  if (repair_ == Repair::kAll && report_.corruptions == 0 &&
+  if (done && repair_ == Repair::kAll && report_.corruptions == 0 &&
       (image_.header_.incompatible & (kCorruptBit | kDirty)) != 0) {
     image_.header_.incompatible &= ~(kCorruptBit | kDirty);
     done = co_await image_.write_header_fields();
-    if (!done) {
-      co_return std::unexpected(done.error());
-    }
+  }
+  if (!done) {
+    co_return std::unexpected(done.error());
   }
   image_.lazy_ = was_lazy;
   co_return std::move(report_);
 }
 
-Task<Result<void>> Checker::count_tables() {
-  const auto& header = image_.header_;
-  count(0, geometry_.cluster_size(), "header");
-  count(header.refcount_table_offset, std::uint64_t{header.refcount_table_clusters} << geometry_.cluster_bits,
-        "refcount table");
-  if (const auto place = header.crypto_header()) {
-    count(place->offset, place->bytes, "encryption header");
+Task<Result<void>> Checker::count_all() {
+  counts_.assign(static_cast<std::size_t>(geometry_.clusters_for(image_.file_->size())), 0);
+  report_.allocated_clusters = 0;
+  report_.compressed_clusters = 0;
+  report_.fragmented_clusters = 0;
+  next_host_ = 0;
+  needs_rebuild_ = false;
+  count(0, geometry_.cluster_size());
+  auto done = co_await count_l1(image_.header_.l1_table_offset, image_.l1_, true);
+  if (done) {
+    done = co_await count_snapshots();
   }
-  for (const auto block : image_.refcounts_->table()) {
-    if (block != 0) {
-      count(block, geometry_.cluster_size(), "refcount block");
+  if (const auto place = image_.header_.crypto_header()) {
+    count(place->offset, place->bytes);
+  }
+  if (done) {
+    done = co_await count_bitmaps();
+  }
+  if (done) {
+    done = co_await count_refcount_structure();
+  }
+  co_return done;
+}
+
+Task<Result<void>> Checker::count_refcount_structure() {
+  const auto& header = image_.header_;
+  const auto table_bytes = std::uint64_t{header.refcount_table_clusters} << geometry_.cluster_bits;
+  count(header.refcount_table_offset, table_bytes);
+  // As it is on disk: in memory, entries that cannot be are left out.
+  auto table = co_await read(header.refcount_table_offset, table_bytes);
+  if (!table) {
+    co_return std::unexpected(table.error());
+  }
+  for (std::size_t i = 0; i < table->size() / 8; ++i) {
+    const auto block = load_be<std::uint64_t>(&(*table)[i * 8]);
+    if (block == 0) {
+      continue;
+    }
+    if (geometry_.in_cluster(block) != 0) {
+      note(report_.corruptions,
+           "ERROR refcount block {} is not cluster aligned; refcount table entry corrupted", i);
+      needs_rebuild_ = true;
+      continue;
+    }
+    if (block > kMaxHostOffset || block >= image_.file_->size()) {
+      const bool fixing = fix(Repair::kAll);
+      note(fixing ? report_.corruptions_fixed : report_.corruptions, "{} refcount block {} is outside image",
+           fixing ? "Repairing" : "ERROR", i);
+      if (fixing) {
+        auto dropped = co_await drop_block(i);
+        if (!dropped) {
+          co_return dropped;
+        }
+      }
+      continue;
+    }
+    count(block, geometry_.cluster_size());
+    const auto uses_of_it = uses(block >> geometry_.cluster_bits);
+    if (uses_of_it != 1) {
+      note(report_.corruptions, "ERROR refcount block {} refcount={}", i, uses_of_it);
+      needs_rebuild_ = true;
     }
   }
   co_return Result<void>{};
+}
+
+/// Erases an entry of the table on disk; in memory it was never there. What it counted counts as free.
+Task<Result<void>> Checker::drop_block(std::uint64_t index) {
+  std::uint64_t nothing = 0;
+  const iovec vec{&nothing, sizeof nothing};
+  auto written = co_await image_.file_->writev(image_.header_.refcount_table_offset + index * 8, {&vec, 1});
+  co_return written;
 }
 
 Task<Result<void>> Checker::count_snapshots() {
@@ -184,7 +200,7 @@ Task<Result<void>> Checker::count_snapshots() {
     note(report_.corruptions, "ERROR {}", table.error().message);
     co_return Result<void>{};
   }
-  count(header.snapshots_offset, table->used, "snapshot table");
+  count(header.snapshots_offset, table->used);
   for (const auto& snapshot : table->snapshots) {
     if (snapshot.l1_table_offset >= image_.file_->size()) {
       note(report_.corruptions,
@@ -218,7 +234,7 @@ Task<Result<void>> Checker::count_bitmaps() {
     note(report_.corruptions, "ERROR {}", ok.error().message);
     co_return Result<void>{};
   }
-  count(extension->directory_offset, extension->directory_bytes, "bitmap directory");
+  count(extension->directory_offset, extension->directory_bytes);
   auto directory = co_await read(extension->directory_offset, extension->directory_bytes);
   if (!directory) {
     co_return std::unexpected(directory.error());
@@ -235,7 +251,7 @@ Task<Result<void>> Checker::count_bitmaps() {
            bitmap.name, bitmap.table_offset);
       continue;
     }
-    count(bitmap.table_offset, table_bytes, "bitmap table");
+    count(bitmap.table_offset, table_bytes);
     auto table = co_await read(bitmap.table_offset, table_bytes);
     if (!table) {
       co_return std::unexpected(table.error());
@@ -243,7 +259,7 @@ Task<Result<void>> Checker::count_bitmaps() {
     for (std::size_t i = 0; i < bitmap.table_entries; ++i) {
       const auto cluster = load_be<std::uint64_t>(&(*table)[i * 8]) & kOffsetMask;
       if (cluster != 0) {
-        count(cluster, geometry_.cluster_size(), "bitmap data");
+        count(cluster, geometry_.cluster_size());
       }
     }
   }
@@ -251,7 +267,7 @@ Task<Result<void>> Checker::count_bitmaps() {
 }
 
 Task<Result<void>> Checker::count_l1(std::uint64_t offset, std::span<const std::uint64_t> l1, bool active) {
-  count(offset, l1.size() * 8, "L1 table");
+  count(offset, l1.size() * 8);
   for (std::size_t i = 0; i < l1.size(); ++i) {
     const auto table = l1[i] & kOffsetMask;
     if (table == 0) {
@@ -262,7 +278,7 @@ Task<Result<void>> Checker::count_l1(std::uint64_t offset, std::span<const std::
            "ERROR L1 entry {} ({:#018x}) names no table at a cluster boundary within the file", i, l1[i]);
       continue;
     }
-    count(table, geometry_.cluster_size(), "L2 table");
+    count(table, geometry_.cluster_size());
     auto done = co_await count_l2(table, i * geometry_.l2_coverage(), active);
     if (!done) {
       co_return done;
@@ -276,46 +292,70 @@ Task<Result<void>> Checker::count_l2(std::uint64_t offset, std::uint64_t guest, 
   if (!table) {
     co_return std::unexpected(table.error());
   }
+  bool changed = false;
   for (std::uint64_t i = 0; i < geometry_.l2_entries(); ++i) {
-    const auto entry = load_l2(table->data(), i, geometry_);
-    if (entry != L2Entry{}) {
-      count_entry(entry, guest + (i << geometry_.cluster_bits), active);
+    auto entry = load_l2(table->data(), i, geometry_);
+    if (entry != L2Entry{} && count_entry(entry, guest + (i << geometry_.cluster_bits), active)) {
+      entry.value = geometry_.extended_l2 ? 0 : kZeroFlag;
+      store_l2(table->data(), i, geometry_, entry);
+      changed = true;
     }
+  }
+  if (changed) {
+    image_.l2_cache_->drop(offset, geometry_.cluster_size());
+    const iovec vec{table->data(), table->size()};
+    auto written = co_await image_.file_->writev(offset, {&vec, 1});
+    co_return written;
   }
   co_return Result<void>{};
 }
 
-void Checker::count_entry(L2Entry entry, std::uint64_t guest, bool active) {
+bool Checker::count_entry(L2Entry entry, std::uint64_t guest, bool active) {
   if ((entry.value & kCompressedFlag) != 0) {
     if (geometry_.external_data) {
       note(report_.corruptions, "ERROR guest offset {:#x}: compressed, though the data is in another file",
            guest);
-      return;
+      return false;
     }
-    if (active && (entry.value & kCopied) != 0) {
-      note(report_.corruptions, "ERROR guest offset {:#x}: compressed, though marked as writable in place",
-           guest);
+    if ((entry.value & kCopied) != 0) {
+      note(report_.corruptions, "ERROR: coffset={:#x}: copied flag must never be set for compressed clusters",
+           entry.value & kOffsetMask);
     }
     const auto extent = geometry_.compressed_extent(entry.value);
-    count(extent.offset, extent.bytes, "compressed cluster");
+    count(extent.offset, extent.bytes);
     if (active) {
       ++report_.allocated_clusters;
       ++report_.compressed_clusters;
       ++report_.fragmented_clusters;  // by definition, as QEMU counts them
     }
-    return;
+    return false;
   }
-  for (unsigned sub = 0; sub < (geometry_.extended_l2 ? kSubclusters : 1); ++sub) {
+  const auto offset = entry.value & kOffsetMask;
+  const bool aligned = geometry_.in_cluster(offset) == 0;
+  if (!aligned && has_data(entry, geometry_)) {
+    note(report_.corruptions, "ERROR offset={:x}: Data cluster is not properly aligned; L2 entry corrupted.",
+         offset);
+  } else if (!aligned) {
+    // Without data there is nothing to lose: the entry can do without the cluster.
+    const bool fixing = fix(Repair::kAll);
+    note(fixing ? report_.corruptions_fixed : report_.corruptions,
+         "{} offset={:x}: Preallocated cluster is not properly aligned; L2 entry corrupted.",
+         fixing ? "Repairing" : "ERROR", offset);
+    if (fixing) {
+      return true;
+    }
+  }
+  for (unsigned sub = 0; aligned && sub < (geometry_.extended_l2 ? kSubclusters : 1); ++sub) {
     if (geometry_.classify(entry, sub).kind == Kind::kInvalid) {
       note(report_.corruptions,
            "ERROR guest offset {:#x}: L2 entry {:#018x} (bitmap {:#x}) contradicts the format", guest,
            entry.value, entry.bitmap);
-      return;
+      return false;
     }
   }
   const auto host = geometry_.host_of(entry);
   if (!host) {
-    return;
+    return false;
   }
   if (active) {
     ++report_.allocated_clusters;
@@ -325,171 +365,9 @@ void Checker::count_entry(L2Entry entry, std::uint64_t guest, bool active) {
     next_host_ = *host + geometry_.cluster_size();
   }
   if (!geometry_.external_data) {
-    count(*host, geometry_.cluster_size(), "data cluster");
+    count(*host, geometry_.cluster_size());
   }
-}
-
-Task<Result<void>> Checker::check_copied_flags() {
-  for (std::size_t i = 0; i < image_.l1_.size(); ++i) {
-    const auto entry = image_.l1_[i];
-    const auto table = entry & kOffsetMask;
-    if (table == 0 || geometry_.in_cluster(table) != 0 || table >= image_.file_->size()) {
-      continue;
-    }
-    const bool sole = uses(table) == 1;
-    if (sole != ((entry & kCopied) != 0)) {
-      note(fix(Repair::kAll) ? report_.corruptions_fixed : report_.corruptions,
-           "{} OFLAG_COPIED L2 cluster: l1_index={} l1_entry={:x} refcount={}",
-           fix(Repair::kAll) ? "Repairing" : "ERROR", i, entry, uses(table));
-      if (fix(Repair::kAll)) {
-        image_.set_l1(i, table | (sole ? kCopied : 0));
-      }
-    }
-    auto done = co_await check_copied_l2(i);
-    if (!done) {
-      co_return done;
-    }
-  }
-  co_return Result<void>{};
-}
-
-Task<Result<void>> Checker::check_copied_l2(std::uint64_t l1_index) {
-  const auto table = image_.l1_[l1_index] & kOffsetMask;
-  auto bytes = co_await read(table, geometry_.cluster_size());
-  if (!bytes) {
-    co_return std::unexpected(bytes.error());
-  }
-  bool changed = false;
-  for (std::uint64_t i = 0; i < geometry_.l2_entries(); ++i) {
-    auto entry = load_l2(bytes->data(), i, geometry_);
-    const bool copied = (entry.value & kCopied) != 0;
-    bool right = false;
-    std::uint64_t uses_of_it = 0;
-    if ((entry.value & kCompressedFlag) == 0) {
-      const auto host = geometry_.host_of(entry);
-      if (geometry_.external_data || (host && geometry_.in_cluster(*host) != 0)) {
-        continue;  // no refcounts to agree with
-      }
-      uses_of_it = host ? uses(*host) : 0;
-      right = uses_of_it == 1;
-    }
-    if (right == copied) {
-      continue;
-    }
-    note(fix(Repair::kAll) ? report_.corruptions_fixed : report_.corruptions,
-         "{} OFLAG_COPIED data cluster: l2_entry={:x} refcount={}", fix(Repair::kAll) ? "Repairing" : "ERROR",
-         entry.value, uses_of_it);
-    entry.value = (entry.value & ~kCopied) | (right ? kCopied : 0);
-    store_l2(bytes->data(), i, geometry_, entry);
-    changed = true;
-  }
-  if (changed && fix(Repair::kAll)) {
-    image_.l2_cache_->drop(table, geometry_.cluster_size());
-    const iovec vec{bytes->data(), bytes->size()};
-    auto written = co_await image_.file_->writev(table, {&vec, 1});
-    co_return written;
-  }
-  co_return Result<void>{};
-}
-
-/// Whether table and blocks are sound in themselves and cover all that is in use; if not, and asked to, makes
-/// them anew.
-Task<Result<void>> Checker::check_refcount_tables() {
-  auto& refcounts = *image_.refcounts_;
-  const bool fixing = fix(Repair::kAll);
-  auto& counter = fixing ? report_.corruptions_fixed : report_.corruptions;
-  const auto word = fixing ? "Repairing" : "ERROR";
-  bool sound = true;
-  if (refcounts.damaged()) {
-    note(counter, "{} refcount table: entries name blocks that are not at a cluster boundary within the file",
-         word);
-    sound = false;
-  }
-  for (const auto block : refcounts.table()) {
-    if (block != 0 && uses(block) != 1) {
-      note(counter, "{} refcount block at offset {:#x} is used more than once", word, block);
-      sound = false;
-    }
-  }
-  for (std::uint64_t cluster = 0; fixing && sound && cluster < counts_.size(); ++cluster) {
-    if (counts_[static_cast<std::size_t>(cluster)] != 0 && !refcounts.covers(cluster)) {
-      note(counter, "{} cluster {} is in use, but no refcount block covers it", word, cluster);
-      sound = false;
-    }
-  }
-  if (sound || !fixing) {
-    co_return Result<void>{};
-  }
-  const auto uncount = [this](std::uint64_t offset, std::uint64_t clusters) {
-    for (std::uint64_t i = 0; i < clusters; ++i) {
-      auto& uses_of_it = counts_[static_cast<std::size_t>((offset >> geometry_.cluster_bits) + i)];
-      uses_of_it = static_cast<Count>(uses_of_it - (uses_of_it != 0 ? 1 : 0));
-    }
-  };
-  uncount(image_.header_.refcount_table_offset, image_.header_.refcount_table_clusters);
-  for (const auto block : refcounts.table()) {
-    if (block != 0) {
-      uncount(block, 1);
-    }
-  }
-  auto rebuilt = co_await refcounts.rebuild(counts_.size(), [this](std::uint64_t cluster) {
-    return std::uint64_t{counts_[static_cast<std::size_t>(cluster)]};
-  });
-  co_return rebuilt;
-}
-
-Task<Result<void>> Checker::compare_refcounts() {
-  auto& refcounts = *image_.refcounts_;
-  const auto per_slice = refcounts.counts_per_slice();
-  const auto covered = std::uint64_t{refcounts.table().size()} << geometry_.refcount_block_bits();
-  const auto end = std::max<std::uint64_t>(counts_.size(), std::min(covered, kMaxClusters));
-  for (std::uint64_t first = 0; first < end; first += per_slice) {
-    const auto last = std::min(end, first + per_slice);
-    if (!refcounts.covers(first)) {
-      for (auto cluster = first; cluster < std::min<std::uint64_t>(last, counts_.size()); ++cluster) {
-        static_cast<void>(compare_refcount(cluster, 0));
-      }
-      continue;
-    }
-    auto pin = co_await refcounts.slice_of(first);
-    if (!pin) {
-      co_return std::unexpected(pin.error());
-    }
-    for (auto cluster = first; cluster < last; ++cluster) {
-      if (compare_refcount(cluster, load_refcount(pin->data(), cluster - first, geometry_.refcount_order))) {
-        auto set = co_await refcounts.set(
-            cluster, cluster < counts_.size() ? counts_[static_cast<std::size_t>(cluster)] : 0);
-        if (!set) {
-          co_return set;
-        }
-      }
-    }
-  }
-  co_return Result<void>{};
-}
-
-/// Notes a count that is wrong; true if it shall be set right.
-bool Checker::compare_refcount(std::uint64_t cluster, std::uint64_t stored) {
-  const std::uint64_t counted = cluster < counts_.size() ? counts_[static_cast<std::size_t>(cluster)] : 0;
-  if (counted != 0) {
-    report_.image_end_offset = (cluster + 1) << geometry_.cluster_bits;
-  }
-  if (stored == counted || (counted == kMaxCount && stored >= kMaxCount)) {
-    return false;
-  }
-  if (counted == 0 && image_.refcounts_->is_metadata(cluster)) {
-    return false;  // a refcount block or table this repair made
-  }
-  const bool too_low = stored < counted;
-  const bool fixing = fix(too_low ? Repair::kAll : Repair::kLeaks);
-  if (too_low) {
-    note(fixing ? report_.corruptions_fixed : report_.corruptions, "{} cluster {} refcount={} reference={}",
-         fixing ? "Repairing" : "ERROR", cluster, stored, counted);
-  } else {
-    note(fixing ? report_.leaks_fixed : report_.leaks, "{} cluster {} refcount={} reference={}",
-         fixing ? "Repairing" : "Leaked", cluster, stored, counted);
-  }
-  return fixing;
+  return false;
 }
 
 Task<Result<CheckReport>> check_image(Image& image, Repair repair) {

@@ -58,10 +58,14 @@ Task<Result<void>> Image::write_packed(std::uint64_t offset, std::span<const std
   }
   auto place = co_await refcounts_->allocate_bytes(packed.size());
   if (!place) {
+    if (place.error().code == ErrorCode::kCorrupt) {
+      co_await mark_corrupt(place.error());
+    }
     co_return std::unexpected(place.error());
   }
   const L2Entry entry{geometry_.compressed_entry(*place, packed.size()), 0};
   const iovec vec{const_cast<std::uint8_t*>(packed.data()), packed.size()};
+  file_->debug_event(DebugEvent::kWriteCompressed);
   auto written = co_await file_->writev(*place, {&vec, 1});
   if (!written) {
     const auto first = *place >> geometry_.cluster_bits;

@@ -8,6 +8,11 @@
 
 namespace whistler::qcow2 {
 
+namespace {
+/// Of all snapshots together.
+constexpr std::uint64_t kMaxSnapshotL1Bytes = 64 * 1024 * 1024;
+}  // namespace
+
 Task<void> Image::mark_corrupt(Error error) {
   // The reason alone: what corrupt() put in front of it names the file.
   const std::string_view mark = ": qcow2: ";
@@ -58,7 +63,8 @@ std::string Image::structure_at(std::uint64_t cluster) const {
   }
   for (const auto& place : snapshot_places_) {
     if (cluster >= place.first && cluster < place.end) {
-      return place.l1 ? "inactive L1 table" : "snapshot table";
+      const bool list = place.first == header_.snapshots_offset >> bits;
+      return place.l1 ? "inactive L1 table" : list ? "snapshot table" : "inactive L2 table";
     }
   }
   return "a table";
@@ -103,8 +109,29 @@ Task<void> Image::load_snapshot_places() {
   for (const auto& snapshot : table->snapshots) {
     add(snapshot.l1_table_offset, std::uint64_t{snapshot.l1_size} * 8, true);
   }
+  // Their L2 tables too: data written over one would be lost to the snapshot, and read as a table.
+  auto room = kMaxSnapshotL1Bytes;
+  for (const auto& snapshot : table->snapshots) {
+    const auto length = std::uint64_t{snapshot.l1_size} * 8;
+    if (length > room) {
+      break;  // more than any sound image has
+    }
+    room -= length;
+    std::vector<std::uint8_t> l1(static_cast<std::size_t>(length));
+    const iovec l1_vec{l1.data(), l1.size()};
+    read = co_await file_->readv(snapshot.l1_table_offset, {&l1_vec, 1});
+    for (std::size_t i = 0; read && i < l1.size(); i += 8) {
+      const auto l2 = load_be<std::uint64_t>(&l1[i]) & kOffsetMask;
+      if (l2 != 0) {
+        add(l2, geometry_.cluster_size(), false);
+      }
+    }
+  }
   std::sort(snapshot_places_.begin(), snapshot_places_.end(),
             [](const SnapshotPlace& a, const SnapshotPlace& b) { return a.first < b.first; });
+  const auto twice =
+      std::ranges::unique(snapshot_places_, {}, [](const SnapshotPlace& place) { return place.first; });
+  snapshot_places_.erase(twice.begin(), twice.end());
 }
 
 }  // namespace whistler::qcow2

@@ -1,5 +1,5 @@
 // Version 2 has no clusters that read as zeroes: they become unallocated, or data where a backing file would
-// show.
+// show. One that has kept its host cluster keeps it, as data.
 #include <algorithm>
 #include <set>
 
@@ -67,9 +67,23 @@ Task<Result<void>> Amender::clear_zero_entry(std::uint64_t offset) {
   }
   const auto index = image_.index_in_slice(offset);
   const auto old = load_l2(pin->data(), index, image_.geometry_);
-  store_l2(pin->data(), index, image_.geometry_, {});
+  const auto host = image_.geometry_.host_of(old);
+  L2Entry plain;
+  if (host && (old.value & kCopied) != 0 && image_.geometry_.in_cluster(*host) == 0) {
+    // Nobody else has that cluster, and what is in it shows when the flag is gone.
+    std::vector<std::uint8_t> zeroes(static_cast<std::size_t>(image_.geometry_.cluster_size()));
+    const iovec vec{zeroes.data(), zeroes.size()};
+    auto written = co_await image_.write_host(image_.geometry_.cluster_start(offset), *host, {&vec, 1});
+    if (!written) {
+      co_return written;
+    }
+    plain.value = *host | kCopied;
+  }
+  store_l2(pin->data(), index, image_.geometry_, plain);
   pin->mark_dirty();
-  image_.free_mapping_later(old, true);
+  if (plain == L2Entry{}) {
+    image_.free_mapping_later(old, true);
+  }
   co_return Result<void>{};
 }
 

@@ -134,8 +134,14 @@ Task<Result<void>> Image::prepare() {
     if (!report) {
       co_return std::unexpected(report.error());
     }
+    for (const auto& message : report->messages) {
+      fmt::print(stderr, "{}\n", message);
+    }
     if (report->corruptions != 0) {
-      co_return corrupt("was not closed properly, and its refcounts could not be repaired: run check -r all");
+      auto error =
+          corrupt("was not closed properly, and its refcounts could not be repaired: run check -r all");
+      error.error().brief = "Could not repair dirty image: Input/output error";
+      co_return error;
     }
     header_.incompatible &= ~kDirty;
     done = co_await write_header_fields();

@@ -36,6 +36,10 @@ struct ImageOptions {
   std::uint64_t metadata_cache_bytes = 0;
   /// Hand discarded clusters back to the host.
   bool discard = true;
+  /// Of those that `discard` lets through: give the space back to the host, or only forget the clusters.
+  bool pass_discards = true;
+  /// Refcounts may stay behind, as long as the dirty bit says so: not as the header has it, but so.
+  std::optional<bool> lazy_refcounts = {};
   /// Let a read-only open pass an image marked corrupt, and a writable one too (for repair).
   bool for_repair = false;
   /// Only metadata is wanted: an external data file need not be there.
@@ -270,7 +274,10 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> defer_counts();
   /// Writes all counts and clears the dirty bit. Until resume_lazy() counts are written with everything else.
   [[nodiscard]] Task<Result<void>> settle_counts();
-  void resume_lazy() { lazy_ = header_.version >= 3 && (header_.compatible & kLazyRefcounts) != 0; }
+  void resume_lazy() {
+    lazy_ =
+        header_.version >= 3 && options_.lazy_refcounts.value_or((header_.compatible & kLazyRefcounts) != 0);
+  }
   [[nodiscard]] std::vector<L1Sector> take_dirty_l1();
   [[nodiscard]] Task<Result<void>> write_l1(const std::vector<L1Sector>& sectors);
   [[nodiscard]] Task<Result<void>> write_metadata(std::vector<SliceCache::Dirty>& counts,

@@ -9,6 +9,7 @@ Task<Result<void>> Image::make_empty() {
   }
   RangeLock::Hold everything(requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
   co_await everything;
+  file_->debug_event(DebugEvent::kEmptyImagePrepare);
   for (std::size_t i = 0; i < l1_.size(); ++i) {
     auto room = co_await keep_within_bounds();
     if (!room) {

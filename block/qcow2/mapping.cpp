@@ -157,6 +157,9 @@ Task<Result<void>> Image::own_l2_table(std::uint64_t l1_index) {
   std::vector<std::uint8_t> table(static_cast<std::size_t>(geometry_.cluster_size()));
   // A table shared with a snapshot is copied; its entries keep saying "shared", for so are the clusters they
   // name.
+  if (*old != 0) {
+    file_->debug_event(DebugEvent::kL2AllocCowRead);
+  }
   for (std::uint64_t at = 0; *old != 0 && at < table.size(); at += l2_cache_->slice_bytes()) {
     auto pin = co_await l2_cache_->get(*old + at);
     if (!pin) {
@@ -171,6 +174,7 @@ Task<Result<void>> Image::own_l2_table(std::uint64_t l1_index) {
   const auto place = run->first << geometry_.cluster_bits;
   l2_cache_->drop(place, geometry_.cluster_size());
   const iovec vec{table.data(), table.size()};
+  file_->debug_event(DebugEvent::kL2AllocWrite);
   // The table is in the file before L1 names it: the barrier that precedes every write of L1 covers it.
   auto written = co_await file_->writev(place, {&vec, 1});
   if (!written) {

@@ -114,6 +114,8 @@ Result<ClusterRun> Refcounts::take_run(SliceCache::Pin& pin, std::uint64_t clust
 }
 
 Task<Result<ClusterRun>> Refcounts::allocate(std::uint64_t wanted, const char* purpose) {
+  file_.debug_event(DebugEvent::kClusterAlloc);
+  file_.debug_event(DebugEvent::kRefblockAlloc);  // QEMU's, of looking for the block: one may be there
   const auto guard = co_await mutex_.lock();
   if (unsettled_) {
     auto settled = co_await settle();
@@ -210,6 +212,7 @@ Task<Result<ClusterRun>> Refcounts::allocate_row(std::uint64_t count) {
 }
 
 Task<Result<std::uint64_t>> Refcounts::allocate_bytes(std::uint64_t bytes) {
+  file_.debug_event(DebugEvent::kClusterAllocBytes);
   const auto guard = co_await tail_mutex_.lock();
   const auto cluster_size = geometry_.cluster_size();
   const auto room = tail_ == 0 ? 0 : cluster_size - geometry_.in_cluster(tail_);
@@ -302,10 +305,11 @@ Task<Result<void>> Refcounts::adjust(std::uint64_t first, std::uint64_t count, s
                                       cluster << geometry_.cluster_bits, old));
       }
       if (delta > 0 && old > geometry_.max_refcount() - static_cast<std::uint64_t>(delta)) {
-        co_return fail(ErrorCode::kUnsupported,
-                       fmt::format("{}: refcounts of {} bits cannot count more than {} uses of cluster {:#x}",
-                                   file_.name(), geometry_.refcount_bits(), geometry_.max_refcount(),
-                                   cluster << geometry_.cluster_bits));
+        co_return std::unexpected(
+            Error{ErrorCode::kUnsupported, EINVAL,
+                  fmt::format("{}: refcounts of {} bits cannot count more than {} uses of cluster {:#x}",
+                              file_.name(), geometry_.refcount_bits(), geometry_.max_refcount(),
+                              cluster << geometry_.cluster_bits)});
       }
       const auto value = old + static_cast<std::uint64_t>(delta);
       store_refcount(pin->data(), cluster & (per_slice - 1), geometry_.refcount_order, value);
@@ -448,6 +452,7 @@ Task<Result<std::uint64_t>> Refcounts::extend(std::uint64_t extra) {
 }
 
 Task<Result<void>> Refcounts::extend_planned(RefcountGrowth plan, std::uint64_t extra) {
+  file_.debug_event(DebugEvent::kRefblockAlloc);
   // Blocks first: they count themselves, the table and the extra clusters.
   std::vector<std::uint8_t> blocks(static_cast<std::size_t>(plan.blocks << geometry_.cluster_bits));
   const auto counted = plan.blocks + plan.table_clusters + extra;
@@ -455,6 +460,8 @@ Task<Result<void>> Refcounts::extend_planned(RefcountGrowth plan, std::uint64_t 
     store_refcount(blocks.data(), i, geometry_.refcount_order, 1);
   }
   const iovec vec{blocks.data(), blocks.size()};
+  file_.debug_event(plan.table_clusters == 0 ? DebugEvent::kRefblockAllocWrite
+                                             : DebugEvent::kRefblockAllocWriteBlocks);
   auto done = co_await file_.writev(plan.first_cluster << geometry_.cluster_bits, {&vec, 1});
   if (!done) {
     co_return done;
@@ -474,6 +481,7 @@ Task<Result<void>> Refcounts::extend_planned(RefcountGrowth plan, std::uint64_t 
       co_return done;
     }
     unsettled_ = true;
+    file_.debug_event(DebugEvent::kRefblockAllocHookup);
     done = co_await write_table(header_.refcount_table_offset, table, plan.first_block,
                                 plan.first_block + plan.blocks);
     if (!done) {
@@ -484,6 +492,7 @@ Task<Result<void>> Refcounts::extend_planned(RefcountGrowth plan, std::uint64_t 
     add_metadata(plan.first_cluster, plan.blocks);
     co_return Result<void>{};
   }
+  file_.debug_event(DebugEvent::kRefblockAllocWriteTable);
   done = co_await write_table(plan.table_first() << geometry_.cluster_bits, table, 0, table.size());
   if (!done) {
     co_return done;
@@ -495,6 +504,7 @@ Task<Result<void>> Refcounts::extend_planned(RefcountGrowth plan, std::uint64_t 
   }
   const auto old_offset = header_.refcount_table_offset;
   const auto old_clusters = header_.refcount_table_clusters;
+  file_.debug_event(DebugEvent::kRefblockAllocSwitchTable);
   done = co_await switch_table(plan.table_first() << geometry_.cluster_bits, plan.table_clusters);
   if (!done) {
     co_return done;

@@ -11,6 +11,12 @@ Task<Result<void>> Image::resize(std::uint64_t bytes) {
   if (auto ok = check_write(0, 0); !ok) {
     co_return ok;
   }
+  if (header_.version < 3 && header_.nb_snapshots != 0) {
+    // A snapshot of version 2 does not store the size of its disk: it would come back with the new one.
+    co_return fail(ErrorCode::kUnsupported,
+                   name() + ": an image of version 2 with snapshots cannot be resized",
+                   "Can't resize a v2 image which has snapshots");
+  }
   const auto wanted = align_up(bytes, kSector);
   if (bytes > kMaxHostOffset || geometry_.l1_entries_for(wanted) * 8 > kMaxL1Bytes) {
     co_return fail(ErrorCode::kInvalid,
@@ -83,10 +89,6 @@ Task<Result<void>> Image::grow(std::uint64_t bytes) {
 }
 
 Task<Result<void>> Image::shrink(std::uint64_t bytes) {
-  if (header_.nb_snapshots != 0 && header_.version < 3) {
-    co_return fail(ErrorCode::kUnsupported,
-                   fmt::format("{}: a version 2 image with snapshots cannot be made smaller", name()));
-  }
   const auto old_size = size();
   header_.size = bytes;
   auto done = co_await write_header_fields();
@@ -162,6 +164,7 @@ Task<Result<void>> Image::move_l1(std::uint64_t entries) {
   if (!flushed) {
     co_return flushed;
   }
+  file_->debug_event(DebugEvent::kL1GrowAllocTable);
   auto run = co_await refcounts_->allocate_row(geometry_.clusters_for(entries * 8));
   if (!run) {
     co_return std::unexpected(run.error());
@@ -171,6 +174,7 @@ Task<Result<void>> Image::move_l1(std::uint64_t entries) {
     store_be<std::uint64_t>(&raw[i * 8], l1_[i]);
   }
   const iovec vec{raw.data(), raw.size()};
+  file_->debug_event(DebugEvent::kL1GrowWriteTable);
   auto done = co_await file_->writev(run->first << geometry_.cluster_bits, {&vec, 1});
   if (done) {
     done = co_await flush_covering(true);  // table and refcounts are there before the header names them
@@ -184,6 +188,7 @@ Task<Result<void>> Image::move_l1(std::uint64_t entries) {
   const auto old_size = header_.l1_size;
   header_.l1_table_offset = run->first << geometry_.cluster_bits;
   header_.l1_size = static_cast<std::uint32_t>(entries);
+  file_->debug_event(DebugEvent::kL1GrowActivateTable);
   done = co_await write_header_fields();
   if (!done) {  // which table the header names is unknown until it can be written again; the new one's
                 // clusters stay taken

@@ -24,6 +24,7 @@ Task<Result<void>> Image::read_vm_state(std::uint64_t offset, IoVec to) {
     const IoSlice head(to, 0, there);
     auto hold = lock_clusters(start + offset, there, RangeLock::Mode::kShared);
     co_await hold;
+    file_->debug_event(DebugEvent::kVmstateLoad);
     result = co_await read_locked(start + offset, head);
   }
   if (there != bytes) {
@@ -54,6 +55,7 @@ Task<Result<void>> Image::write_vm_state(std::uint64_t offset, IoVec from) {
     co_return fail_errno(EFBIG,
                          fmt::format("{}: write {} bytes of machine state at {}", name(), bytes, offset));
   }
+  file_->debug_event(DebugEvent::kVmstateSave);
   Result<void> result;
   if (entries > l1_.size()) {
     RangeLock::Hold everything(requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);

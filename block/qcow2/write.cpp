@@ -240,6 +240,9 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
       const iovec head_vec{head.data(), head.size()};
       const iovec tail_vec{tail.data(), tail.size()};
       Gather reads;
+      if (!*head_zero || !*tail_zero) {
+        file_->debug_event(DebugEvent::kCowRead);
+      }
       if (!*head_zero) {
         reads.start(read_locked(copy_begin, {&head_vec, 1}));
       }

@@ -175,7 +175,7 @@ Task<Result<void>> Image::apply_frees(std::vector<PendingFree>& frees) {
   std::size_t done = 0;
   std::size_t punched = 0;
   for (; done < frees.size(); ++done) {
-    if (frees[done].discard && options_.discard && punched <= done) {
+    if (frees[done].discard && options_.discard && options_.pass_discards && punched <= done) {
       punched = co_await discard_row(frees, done);
     }
     result = co_await refcounts_->adjust(frees[done].cluster, 1, -1);

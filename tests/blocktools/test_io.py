@@ -34,6 +34,8 @@ class SameAsQemuIo(unittest.TestCase):
         create("-f", "raw", "base.raw", "1M")
         subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 0x55 0 1M", "base.raw"], cwd=folder, check=True,
                        stdout=subprocess.DEVNULL)
+        for event in ("cluster_alloc", "l2_alloc_write", "refblock_alloc", "vmstate_save", "cow_read"):
+            Path(folder, f"{event}.conf").write_text(f'[inject-error]\nevent = "{event}"\nerrno = "28"\nonce = "on"\n')
         create("-f", "qcow2", "a.qcow2", "4M")
         create("-f", "qcow2", "-o", "compat=0.10", "v2.qcow2", "4M")
         create("-f", "qcow2", "-o", "extended_l2=on", "sub.qcow2", "4M")
@@ -123,6 +125,41 @@ class SameAsQemuIo(unittest.TestCase):
     def test_open_and_close(self):
         self.same("-c", "open a.qcow2", "-c", "length", "-c", "open a.qcow2", "-c", "close", "-c", "length")
         self.same("-c", "open -x a.qcow2", "-c", "open -t foo a.qcow2", "-c", "open nofile")
+
+    def test_reopen(self):
+        for option in ("node-name=x", "driver=raw", "driver=qcow2", "file.driver=file", "file.filename=x", "file.aio=native",
+                       "foo=bar", "backing=x", "read-only=foo", "auto-read-only=x", "cache.direct=x", "cache.no-flush=x",
+                       "cache.writeback=on", "discard=x", "detect-zeroes=x", "force-share=on",
+                       "lazy-refcounts=42", "cache-size=x", "cache-size=16E", "l2-cache-size=-1",
+                       "cache-size=1M,l2-cache-size=64k,refcount-cache-size=64k", "cache-size=1M,l2-cache-size=2M",
+                       "cache-size=1M,refcount-cache-size=2M", "l2-cache-entry-size=33k", "l2-cache-entry-size=128k",
+                       "refcount-cache-size=256T", "overlap-check=constant,overlap-check.template=all",
+                       "overlap-check=x", "overlap-check.template=x", "overlap-check.active-l1=x", "overlap-check.x=on",
+                       "cache-clean-interval=-1", "cache-clean-interval=x", "cache-clean-interval=99999999999999999999",
+                       "discard-no-unref=on"):
+            with self.subTest(option=option):
+                self.commands("a.qcow2", f"reopen -o {option}", "write -P 5 0 64k", "read -P 5 0 64k")
+                self.same("-c", f"open -o {option} a.qcow2", "-c", "length")
+        self.commands("a.qcow2", "reopen -r -o read-only=on", "reopen -w -o read-only=on", "reopen -c none -o cache.direct=on",
+                      "reopen -c directsync -o cache.no-flush=on", "reopen -r", "write 0 512", "reopen -w", "write 0 512",
+                      "reopen -o overlap-check=none", "reopen -o overlap-check.template=all", "reopen -o cache-size=2M",
+                      "reopen -o l2-cache-size=1M", "reopen -o refcount-cache-size=1M", "write 0 512")
+        self.commands("v2.qcow2", "reopen -o lazy-refcounts=on", "write 0 512")
+
+    def test_info_of_a_protocol(self):
+        self.same("-f", "null-co", "-c", "reopen", "-c", "info", "json:{'driver': 'null-co', 'size': 65536}")
+        self.same("-f", "file", "-c", "info", "base.raw")
+
+    def test_faults_at_events_of_the_engine(self):
+        for event in ("cluster_alloc", "l2_alloc_write", "refblock_alloc", "vmstate_save"):
+            with self.subTest(event=event):
+                vm = "-b " if event == "vmstate_save" else ""
+                self.same("-c", f"write {vm}0 64k", f"blkdebug:{event}.conf:a.qcow2")
+        self.same("-c", "write 512 512", "blkdebug:cow_read.conf:over.qcow2")
+
+    def test_failed_reopen_keeps_breakpoints(self):
+        self.same("-c", "break write_aio A", "-c", "reopen -o image.driver=raw", "-c", "aio_write 0 64k", "-c",
+                  "wait_break A", "-c", "resume A", "-c", "aio_flush", "blkdebug::a.qcow2")
 
     def test_breakpoints(self):
         self.same("-c", "break write_aio A", "-c", "aio_write 0 64k", "-c", "wait_break A", "-c", "length", "-c",

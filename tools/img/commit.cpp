@@ -101,7 +101,7 @@ class Commit {
         const auto emptied = sync_wait(ring_, top->node->qcow2->make_empty());
         if (!emptied) {
           complain(call_,
-                   fmt::format("Could not empty {}: {}", settings_.image.name, reason_of(emptied.error())));
+                   fmt::format("Failed to empty {}: {}", settings_.image.name, reason_of(emptied.error())));
           return 1;
         }
       }

@@ -77,13 +77,15 @@ Result<Options> read_value(const OptionSpec& spec, const std::string& text) {
     case OptionType::kNumber: break;
   }
   std::uint64_t number = 0;
+  const bool negative = text.starts_with('-');  // QEMU counts down from 2^64, and finds it too large later
   const bool hex = text.starts_with("0x");
+  const auto* const begin = text.data() + (negative ? 1 : hex ? 2 : 0);
   const auto* const end = text.data() + text.size();
-  const auto [after, bad] = std::from_chars(text.data() + (hex ? 2 : 0), end, number, hex ? 16 : 10);
+  const auto [after, bad] = std::from_chars(begin, end, number, hex ? 16 : 10);
   if (bad != std::errc{} || after != end) {
     return fail(ErrorCode::kInvalid, fmt::format("Parameter '{}' expects a number", spec.name));
   }
-  return Options(number);
+  return Options(negative ? 0 - number : number);
 }
 
 }  // namespace

@@ -88,8 +88,7 @@ bool length_command(Session& session, Words& /*words*/, const Command& /*command
 }
 
 bool info_command(Session& session, Words& /*words*/, const Command& /*command*/) {
-  print_info(session.ring(), session.image());
-  return true;
+  return print_info(session.ring(), session.image());
 }
 
 namespace {

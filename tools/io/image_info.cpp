@@ -8,9 +8,15 @@
 
 namespace whistler::tools::io {
 
-void print_info(Ring& ring, const OpenedImage& image) {
+bool print_info(Ring& ring, const OpenedImage& image) {
   const auto* const qcow2 = image.qcow2;
   fmt::print("format name: {}\n", image.format);
+  if (image.format == "file" || image.format == "host_device" || image.format == "null-co") {
+    fmt::print("format name: {}\n", image.format);  // that of the protocol, after QEMU's manner
+  }
+  if (image.format == "null-co") {
+    return false;  // knows no more of itself
+  }
   fmt::print(
       "cluster size: {}\n",
       size_text(qcow2 != nullptr ? static_cast<double>(qcow2->header().geometry().cluster_size()) : 0));
@@ -21,6 +27,7 @@ void print_info(Ring& ring, const OpenedImage& image) {
       fmt::print("{}", *specific);
     }
   }
+  return true;
 }
 
 bool is_allocated(const OpenedImage& image, const BlockStatus& status) {

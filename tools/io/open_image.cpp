@@ -36,7 +36,8 @@ void warn_of_switches(const Session& session, std::string_view text) {
   }
 }
 
-/// Adds what `text` (KEY=VALUE,...) says to `options`.
+}  // namespace
+
 Result<void> add_options(const Session& session, const std::string& text, Options& options) {
   warn_of_switches(session, text);
   auto flat = parse_dotted_options(text);
@@ -49,12 +50,26 @@ Result<void> add_options(const Session& session, const std::string& text, Option
 
 Result<NodeName> name_of_request(const Session& session, const OpenRequest& request) {
   NodeName name;
+  if (request.joined) {
+    name.options = *request.joined;
+    const bool is_tree = request.image_options || request.name.starts_with("json:");
+    name.filename = is_tree ? "" : request.name;
+    return name;
+  }
   if (request.image_options) {
     if (auto ok = add_options(session, request.name, name.options); !ok) {
       return std::unexpected(ok.error());
     }
   } else {
     name.filename = request.name;
+    if (request.name.starts_with("json:")) {
+      auto parsed = parse_json_name(request.name);
+      if (!parsed) {
+        return std::unexpected(parsed.error());
+      }
+      name.options = std::move(*parsed);
+      name.filename.clear();
+    }
     if (!request.format.empty()) {
       name.options["driver"] = request.format;
     }
@@ -66,6 +81,8 @@ Result<NodeName> name_of_request(const Session& session, const OpenRequest& requ
   }
   return name;
 }
+
+namespace {
 
 /// A file nobody else has, removed when this goes out of scope; whoever has it open keeps it.
 class TemporaryFile {

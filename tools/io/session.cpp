@@ -2,7 +2,9 @@
 
 #include <optional>
 
+#include "block/node_reopen.hpp"
 #include "block/qcow2/image.hpp"
+#include "block/qcow2_options.hpp"
 #include "tools/io/open_image.hpp"
 
 namespace whistler::tools::io {
@@ -21,8 +23,16 @@ bool Session::open(OpenRequest request) {
   return true;
 }
 
-bool Session::reopen(OpenRequest request) {
+bool Session::reopen(OpenRequest request, const Options& asked) {
   const auto before = image_.request;
+  const auto name = name_of_request(*this, before);
+  auto joined = asked;
+  join_options(joined, name->options);
+  if (auto ok = check_reopen(*image_.node, asked, name->options); !ok) {
+    complain(tool_text(ok.error()));
+    return false;
+  }
+  request.joined = std::move(joined);
   close();
   auto opened = open_as_asked(*this, request);
   if (opened) {

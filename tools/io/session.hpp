@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,6 +34,8 @@ struct OpenRequest {
   bool native_aio = false;
   CacheMode cache = CacheMode::kWriteback;
   bool discard = true;
+  /// After reopen: all options, instead of `options` and those within `name`.
+  std::optional<Options> joined = {};
 };
 
 /// An image with the handles the commands need beyond those of a device.
@@ -60,8 +63,9 @@ class Session {
 
   /// Complains, with the name of the tool in front, when it cannot be opened.
   bool open(OpenRequest request);
-  /// The same image in another way; if that fails, as it was.
-  bool reopen(OpenRequest request);
+  /// The same image in another way: `asked` are the options that are to change. If that cannot be, all stays
+  /// as it was.
+  bool reopen(OpenRequest request, const Options& asked);
   /// Waits for what is in flight, flushes and lets go of the image.
   void close();
   [[nodiscard]] bool is_open() const { return image_.device != nullptr; }

@@ -1,0 +1,75 @@
+// One run of a check: check.cpp counts what is in use, check_repair.cpp compares that and repairs.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "block/qcow2/check.hpp"
+#include "block/qcow2/image.hpp"
+
+namespace whistler::qcow2 {
+
+/// Over an image that nobody else uses.
+class Checker {
+ public:
+  Checker(Image& image, Repair repair) : image_(image), geometry_(image.geometry_), repair_(repair) {}
+
+  Task<Result<CheckReport>> run();
+
+ private:
+  /// Uses are counted in memory, two bytes a cluster.
+  using Count = std::uint16_t;
+
+  template <typename... Args>
+  void note(std::uint64_t& counter, fmt::format_string<Args...> format, Args&&... args) {
+    ++counter;
+    say(fmt::format(format, std::forward<Args>(args)...));
+  }
+  void say(std::string message) {
+    if (!quiet_ && report_.messages.size() < CheckReport::kMaxMessages) {
+      report_.messages.push_back(std::move(message));
+    }
+  }
+  [[nodiscard]] bool fix(Repair wanted) const { return repair_ >= wanted; }
+  [[nodiscard]] Count uses(std::uint64_t cluster) const {
+    return cluster < counts_.size() ? counts_[static_cast<std::size_t>(cluster)] : Count{0};
+  }
+  Task<Result<std::vector<std::uint8_t>>> read(std::uint64_t offset, std::uint64_t bytes);
+
+  // check.cpp
+  Task<Result<void>> prepare();
+  /// Counts all there is, anew.
+  Task<Result<void>> count_all();
+  void count(std::uint64_t offset, std::uint64_t bytes);
+  Task<Result<void>> count_refcount_structure();
+  Task<Result<void>> drop_block(std::uint64_t index);
+  Task<Result<void>> count_snapshots();
+  Task<Result<void>> count_bitmaps();
+  Task<Result<void>> count_l1(std::uint64_t offset, std::span<const std::uint64_t> l1, bool active);
+  Task<Result<void>> count_l2(std::uint64_t offset, std::uint64_t guest, bool active);
+  /// True if the entry is to become one without a host cluster.
+  bool count_entry(L2Entry entry, std::uint64_t guest, bool active);
+
+  // check_repair.cpp
+  Task<Result<void>> check_refcounts();
+  Task<Result<void>> rebuild();
+  Task<Result<void>> compare_refcounts(Repair repair);
+  bool compare_refcount(std::uint64_t cluster, std::uint64_t stored, Repair repair);
+  Task<Result<void>> check_copied_flags();
+  Task<Result<void>> check_copied_l2(std::uint64_t l1_index, bool repair);
+
+  Image& image_;
+  Geometry geometry_;
+  Repair repair_;
+  CheckReport report_;
+  std::vector<Count> counts_;
+  std::uint64_t next_host_ = 0;
+  bool quiet_ = false;
+  /// The refcounts cannot be set right one by one.
+  bool needs_rebuild_ = false;
+};
+
+}  // namespace whistler::qcow2
