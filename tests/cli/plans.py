@@ -259,7 +259,8 @@ class Failing(PlanCase):
     def test_artifacts_and_reports(self):
         disk = self.qcow2()
         plan = self.plan(say("before <it>\x1b[1m") + BUSY, {"wait_serial": "before"}, {"wait_serial": "after", "timeout": 2},
-                         {"sleep": 1}, name="some plan", machine={"display": {"vga": "std"}, "drives": [{"file": str(disk), "format": "qcow2"}]})
+                         {"sleep": 1}, name="some plan",
+                         machine={"display": {"vga": "std"}, "drives": [{"file": str(disk), "format": "qcow2"}]})
         result = self.run_plans(plan, "--artifacts", "out", "--junit", "j.xml", "--tap", "t.tap")
         self.assert_outcome(result, 124, "artifacts are in")
         kept = self.path("out/some_plan")
