@@ -52,6 +52,7 @@ class ControlFake final : public MachineControl {
   void power_button() override { asked.emplace_back("power_button"); }
   void quit() override { asked.emplace_back("quit"); }
   [[nodiscard]] Activity activity() override { return {}; }
+  [[nodiscard]] bool halted_for_good() override { return false; }
   [[nodiscard]] std::string registers() override { return "EAX=0\n"; }
   void inject_nmi() override { asked.emplace_back("nmi"); }
   [[nodiscard]] std::vector<int> thread_ids() override { return {1}; }
