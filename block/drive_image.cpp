@@ -17,48 +17,17 @@ void DriveImage::ended(IoCounts::Kind& kind, std::int64_t begun, std::uint64_t b
   kind.bytes += well ? bytes : 0;
 }
 
-Task<void> DriveImage::hold() {
-  while (held_) {
-    co_await waiting_.wait();
-  }
-  held_ = true;
-  co_await gate_.drain();
-}
-
-void DriveImage::let_go() {
-  held_ = false;
-  waiting_.wake_all();
-}
-
 Task<Result<void>> DriveImage::readv(std::uint64_t offset, IoVec to) {
   const auto begun = now();
-  while (held_) {
-    co_await waiting_.wait();
-  }
-  const auto pass = gate_.enter();
   auto done = co_await image_->readv(offset, to);
   ended(counts_.reads, begun, iovec_bytes(to), done.has_value());
   co_return done;
 }
 
-Task<Result<void>> DriveImage::change(std::uint64_t offset, std::uint64_t bytes, Task<Result<void>> request) {
-  if (watcher_ == nullptr) {
-    auto done = co_await std::move(request);
-    co_return done;
-  }
-  auto done = co_await watcher_->around(offset, bytes, std::move(request));
-  co_return done;
-}
-
 Task<Result<void>> DriveImage::writev(std::uint64_t offset, IoVec from, WriteFlags flags) {
   const auto begun = now();
-  while (held_) {
-    co_await waiting_.wait();
-  }
-  const auto pass = gate_.enter();
   const auto bytes = iovec_bytes(from);
-  auto request = image_->writev(offset, from, flags);
-  auto done = co_await change(offset, bytes, std::move(request));
+  auto done = co_await image_->writev(offset, from, flags);
   counts_.highest_write = std::max(counts_.highest_write, done ? offset + bytes : 0);
   ended(counts_.writes, begun, bytes, done.has_value());
   co_return done;
@@ -66,10 +35,6 @@ Task<Result<void>> DriveImage::writev(std::uint64_t offset, IoVec from, WriteFla
 
 Task<Result<void>> DriveImage::flush() {
   const auto begun = now();
-  while (held_) {
-    co_await waiting_.wait();
-  }
-  const auto pass = gate_.enter();
   auto done = co_await image_->flush();
   ended(counts_.flushes, begun, 0, done.has_value());
   co_return done;
@@ -77,24 +42,14 @@ Task<Result<void>> DriveImage::flush() {
 
 Task<Result<void>> DriveImage::discard(std::uint64_t offset, std::uint64_t bytes) {
   const auto begun = now();
-  while (held_) {
-    co_await waiting_.wait();
-  }
-  const auto pass = gate_.enter();
-  auto request = image_->discard(offset, bytes);
-  auto done = co_await change(offset, bytes, std::move(request));
+  auto done = co_await image_->discard(offset, bytes);
   ended(counts_.discards, begun, bytes, done.has_value());
   co_return done;
 }
 
 Task<Result<void>> DriveImage::write_zeroes(std::uint64_t offset, std::uint64_t bytes, ZeroFlags flags) {
   const auto begun = now();
-  while (held_) {
-    co_await waiting_.wait();
-  }
-  const auto pass = gate_.enter();
-  auto request = image_->write_zeroes(offset, bytes, flags);
-  auto done = co_await change(offset, bytes, std::move(request));
+  auto done = co_await image_->write_zeroes(offset, bytes, flags);
   ended(counts_.writes, begun, bytes, done.has_value());
   co_return done;
 }

@@ -1,12 +1,10 @@
-// The image a guest's drive shows: requests are counted, may be held back for a moment, and writes may be
-// watched by a job. The image itself can be exchanged while the guest goes on.
+// The image a guest's drive shows, with its requests counted.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
 
-#include "base/async.hpp"
 #include "block/block_device.hpp"
 
 namespace whistler {
@@ -20,16 +18,6 @@ struct IoCounts {
   Kind reads, writes, flushes, discards;
   std::uint64_t highest_write = 0;  ///< end of the highest byte written
   std::int64_t last_request = 0;    ///< steady_clock when the last one ended; 0: none yet
-};
-
-/// Is asked about everything that changes the disk.
-class WriteWatcher {
- public:
-  virtual ~WriteWatcher() = default;
-  /// Does `request`, which changes [offset, offset + bytes), and gives its result; before and after it, does
-  /// what the watcher is there for. Requests overlap in time.
-  [[nodiscard]] virtual Task<Result<void>> around(std::uint64_t offset, std::uint64_t bytes,
-                                                  Task<Result<void>> request) = 0;
 };
 
 /// Under the machine lock.
@@ -59,30 +47,11 @@ class DriveImage final : public BlockDevice {
   /// The image itself, past all of the above.
   [[nodiscard]] BlockDevice& image() { return *image_; }
 
-  /// From here on requests wait; done when none is in flight. One holder at a time.
-  [[nodiscard]] Task<void> hold();
-  /// Those that waited go on.
-  void let_go();
-  /// Only while held: takes `image` instead and gives the old one back.
-  [[nodiscard]] std::unique_ptr<BlockDevice> exchange(std::unique_ptr<BlockDevice> image) {
-    return std::exchange(image_, std::move(image));
-  }
-  /// Only while held. Null: nobody watches. The watcher outlives its watch.
-  void watch(WriteWatcher* watcher) { watcher_ = watcher; }
-  [[nodiscard]] bool watched() const { return watcher_ != nullptr; }
-
  private:
-  /// A write, or what else changes the disk, of which `request` is lazy: it starts when awaited.
-  [[nodiscard]] Task<Result<void>> change(std::uint64_t offset, std::uint64_t bytes,
-                                          Task<Result<void>> request);
   void ended(IoCounts::Kind& kind, std::int64_t begun, std::uint64_t bytes, bool well);
 
   std::unique_ptr<BlockDevice> image_;
   IoCounts& counts_;
-  WriteWatcher* watcher_ = nullptr;
-  bool held_ = false;
-  WaitQueue waiting_;
-  Gate gate_;
 };
 
 }  // namespace whistler

@@ -279,9 +279,6 @@ Answer<Json> resize_disk(MachineControl& machine, Arguments& arguments) {
   if (drive->device()->read_only()) {
     return refuse("Image is read-only");
   }
-  if (drive->image()->watched()) {
-    return refuse(fmt::format("Device '{}' is busy with a block job", device));
-  }
   // A chip counts the sectors of its disk when it is built: what it still offers must stay there.
   if (static_cast<std::uint64_t>(size) < drive->device()->size()) {
     return refuse("A disk cannot shrink while its machine runs");

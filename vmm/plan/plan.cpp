@@ -34,7 +34,7 @@ Result<std::string> read_file(const std::filesystem::path& file, std::string_vie
   }
   if (std::filesystem::file_size(file, error) > kLargestFile) {
     return fail(ErrorCode::kInvalid,
-                fmt::format("{}: is larger than 1 MiB; that is no {}", file.string(), what));
+                fmt::format("{}: is larger than 1 MiB, too large to be {}", file.string(), what));
   }
   std::ifstream stream(file, std::ios::binary);
   std::string text((std::istreambuf_iterator<char>(stream)), {});
