@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
-#include <gnutls/x509.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -10,6 +9,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include "block/nbd/gnutls_library.hpp"
 #include "block/nbd/tls_handles.hpp"
 
 namespace whistler::nbd {
@@ -42,17 +42,17 @@ std::unexpected<Error> refuse(std::string reason) { return fail(ErrorCode::kPerm
 /// One certificate of the other side, taken apart.
 struct Certificate {
   gnutls_x509_crt_t handle = nullptr;
-  Certificate() { gnutls_x509_crt_init(&handle); }
-  ~Certificate() { gnutls_x509_crt_deinit(handle); }
+  Certificate() { gnutls().x509_crt_init(&handle); }
+  ~Certificate() { gnutls().x509_crt_deinit(handle); }
   Certificate(const Certificate&) = delete;
   Certificate& operator=(const Certificate&) = delete;
 
   [[nodiscard]] Result<void> check_dates() const {
     const auto now = ::time(nullptr);
-    if (gnutls_x509_crt_get_expiration_time(handle) < now) {
+    if (gnutls().x509_crt_get_expiration_time(handle) < now) {
       return refuse("The certificate has expired");
     }
-    if (gnutls_x509_crt_get_activation_time(handle) > now) {
+    if (gnutls().x509_crt_get_activation_time(handle) > now) {
       return refuse("The certificate is not yet activated");
     }
     return {};
@@ -60,8 +60,8 @@ struct Certificate {
   [[nodiscard]] Result<std::string> distinguished_name() const {
     std::array<char, 1024> name{};
     std::size_t bytes = name.size();
-    if (const int code = gnutls_x509_crt_get_dn(handle, name.data(), &bytes); code < 0) {
-      return refuse(fmt::format("Cannot get client distinguished name: {}", gnutls_strerror(code)));
+    if (const int code = gnutls().x509_crt_get_dn(handle, name.data(), &bytes); code < 0) {
+      return refuse(fmt::format("Cannot get client distinguished name: {}", gnutls().strerror(code)));
     }
     return std::string(name.data());
   }
@@ -73,7 +73,7 @@ struct TlsStream::Session {
   gnutls_session_t handle = nullptr;
   ~Session() {
     if (handle != nullptr) {
-      gnutls_deinit(handle);
+      gnutls().deinit(handle);
     }
   }
 };
@@ -109,9 +109,9 @@ Result<void> TlsStream::set_up(const std::string& host) {
   const bool server = options.side == TlsSide::kServer;
   auto& session = session_->handle;
   const auto failed = [](const char* what, int code) {
-    return fail(ErrorCode::kInvalid, fmt::format("{}: {}", what, gnutls_strerror(code)));
+    return fail(ErrorCode::kInvalid, fmt::format("{}: {}", what, gnutls().strerror(code)));
   };
-  if (const int code = gnutls_init(
+  if (const int code = gnutls().init(
           &session, (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
       code < 0) {
     return failed("Cannot initialize TLS session", code);
@@ -121,40 +121,40 @@ Result<void> TlsStream::set_up(const std::string& host) {
   if (psk) {
     priority += ":+ECDHE-PSK:+DHE-PSK:+PSK";
   }
-  if (const int code = gnutls_priority_set_direct(session, priority.c_str(), nullptr); code < 0) {
+  if (const int code = gnutls().priority_set_direct(session, priority.c_str(), nullptr); code < 0) {
     return failed("Unable to set TLS session priority", code);
   }
   int code = 0;
   if (!psk) {
-    code = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, handles.certificate);
+    code = gnutls().credentials_set(session, GNUTLS_CRD_CERTIFICATE, handles.certificate);
   } else if (server) {
-    code = gnutls_credentials_set(session, GNUTLS_CRD_PSK, handles.server_psk);
+    code = gnutls().credentials_set(session, GNUTLS_CRD_PSK, handles.server_psk);
   } else {
-    code = gnutls_credentials_set(session, GNUTLS_CRD_PSK, handles.client_psk);
+    code = gnutls().credentials_set(session, GNUTLS_CRD_PSK, handles.client_psk);
   }
   if (code < 0) {
     return failed("Cannot set session credentials", code);
   }
   if (server && !psk) {
-    gnutls_certificate_server_set_request(session,
-                                          options.verify_peer ? GNUTLS_CERT_REQUEST : GNUTLS_CERT_IGNORE);
+    gnutls().certificate_server_set_request(session,
+                                            options.verify_peer ? GNUTLS_CERT_REQUEST : GNUTLS_CERT_IGNORE);
   }
   if (!server && !host.empty()) {
     std::array<unsigned char, 16> address{};
     const bool numeric = ::inet_pton(AF_INET, host.c_str(), address.data()) == 1 ||
                          ::inet_pton(AF_INET6, host.c_str(), address.data()) == 1;
     if (!numeric) {
-      gnutls_server_name_set(session, GNUTLS_NAME_DNS, host.data(), host.size());
+      gnutls().server_name_set(session, GNUTLS_NAME_DNS, host.data(), host.size());
     }
   }
-  gnutls_transport_set_ptr(session, reinterpret_cast<void*>(static_cast<std::intptr_t>(socket_)));
-  gnutls_transport_set_push_function(session, push);
-  gnutls_transport_set_pull_function(session, pull);
+  gnutls().transport_set_ptr(session, reinterpret_cast<void*>(static_cast<std::intptr_t>(socket_)));
+  gnutls().transport_set_push_function(session, push);
+  gnutls().transport_set_pull_function(session, pull);
   return {};
 }
 
 Task<Result<void>> TlsStream::wait() {
-  const bool to_write = gnutls_record_get_direction(session_->handle) == 1;
+  const bool to_write = gnutls().record_get_direction(session_->handle) == 1;
   const auto events = co_await ring_.poll(socket_, static_cast<short>(to_write ? POLLOUT : POLLIN));
   if (events < 0) {
     co_return fail_errno(-events, "Unable to wait for the connection");
@@ -164,7 +164,7 @@ Task<Result<void>> TlsStream::wait() {
 
 Task<Result<void>> TlsStream::shake_hands() {
   for (;;) {
-    const int code = gnutls_handshake(session_->handle);
+    const int code = gnutls().handshake(session_->handle);
     if (code == GNUTLS_E_SUCCESS) {
       co_return Result<void>{};
     }
@@ -173,8 +173,8 @@ Task<Result<void>> TlsStream::shake_hands() {
       if (!waited) {
         co_return waited;
       }
-    } else if (gnutls_error_is_fatal(code) != 0) {
-      co_return handshake_error(gnutls_strerror(code));
+    } else if (gnutls().error_is_fatal(code) != 0) {
+      co_return handshake_error(gnutls().strerror(code));
     }
   }
 }
@@ -186,8 +186,8 @@ Result<void> TlsStream::check_peer(const std::string& host, const std::string& a
   }
   auto& session = session_->handle;
   unsigned status = 0;
-  if (const int code = gnutls_certificate_verify_peers2(session, &status); code < 0) {
-    return refuse(fmt::format("Verify failed: {}", gnutls_strerror(code)));
+  if (const int code = gnutls().certificate_verify_peers2(session, &status); code < 0) {
+    return refuse(fmt::format("Verify failed: {}", gnutls().strerror(code)));
   }
   if (status != 0) {
     if ((status & GNUTLS_CERT_REVOKED) != 0) {
@@ -204,15 +204,15 @@ Result<void> TlsStream::check_peer(const std::string& host, const std::string& a
     }
   }
   unsigned count = 0;
-  const gnutls_datum_t* const list = gnutls_certificate_get_peers(session, &count);
+  const gnutls_datum_t* const list = gnutls().certificate_get_peers(session, &count);
   if (list == nullptr || count == 0) {
     return refuse("No certificate peers");
   }
   for (unsigned i = 0; i < count; ++i) {
     const Certificate certificate;
-    if (const int code = gnutls_x509_crt_import(certificate.handle, &list[i], GNUTLS_X509_FMT_DER);
+    if (const int code = gnutls().x509_crt_import(certificate.handle, &list[i], GNUTLS_X509_FMT_DER);
         code < 0) {
-      return refuse(fmt::format("Cannot import certificate: {}", gnutls_strerror(code)));
+      return refuse(fmt::format("Cannot import certificate: {}", gnutls().strerror(code)));
     }
     if (auto ok = certificate.check_dates(); !ok) {
       return ok;
@@ -233,7 +233,7 @@ Result<void> TlsStream::check_peer(const std::string& host, const std::string& a
       if (host.empty()) {
         return refuse("No hostname for certificate validation");
       }
-      if (gnutls_x509_crt_check_hostname(certificate.handle, host.c_str()) == 0) {
+      if (gnutls().x509_crt_check_hostname(certificate.handle, host.c_str()) == 0) {
         return refuse(fmt::format("Certificate does not match the hostname {}", host));
       }
     }
@@ -245,7 +245,7 @@ Task<Result<std::size_t>> TlsStream::receive(void* to, std::size_t bytes, bool a
   auto* const start = static_cast<std::uint8_t*>(to);
   std::size_t done = 0;
   while (done < bytes) {
-    const auto got = gnutls_record_recv(session_->handle, start + done, bytes - done);
+    const auto got = gnutls().record_recv(session_->handle, start + done, bytes - done);
     if (got > 0) {
       done += static_cast<std::size_t>(got);
       if (!all) {
@@ -258,7 +258,7 @@ Task<Result<std::size_t>> TlsStream::receive(void* to, std::size_t bytes, bool a
       if (events < 0) {
         co_return fail_errno(-events, "Cannot read from TLS channel");
       }
-    } else if (!is_temporary(got) && gnutls_error_is_fatal(static_cast<int>(got)) != 0) {
+    } else if (!is_temporary(got) && gnutls().error_is_fatal(static_cast<int>(got)) != 0) {
       co_return channel_error(got, "Cannot read from TLS channel");
     }
   }
@@ -270,7 +270,7 @@ Task<Result<void>> TlsStream::send(IoVec from) {
     const auto* const start = static_cast<const std::uint8_t*>(piece.iov_base);
     std::size_t done = 0;
     while (done < piece.iov_len) {
-      const auto sent = gnutls_record_send(session_->handle, start + done, piece.iov_len - done);
+      const auto sent = gnutls().record_send(session_->handle, start + done, piece.iov_len - done);
       if (sent >= 0) {
         done += static_cast<std::size_t>(sent);
       } else if (sent == GNUTLS_E_AGAIN) {
@@ -288,6 +288,6 @@ Task<Result<void>> TlsStream::send(IoVec from) {
 
 void TlsStream::shut_down() { ::shutdown(socket_, SHUT_RDWR); }
 
-void TlsStream::finish() { gnutls_bye(session_->handle, GNUTLS_SHUT_WR); }
+void TlsStream::finish() { gnutls().bye(session_->handle, GNUTLS_SHUT_WR); }
 
 }  // namespace whistler::nbd

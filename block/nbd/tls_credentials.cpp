@@ -1,11 +1,12 @@
 #include <fmt/format.h>
-#include <gnutls/x509.h>
 #include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 
+#include "block/nbd/gnutls_library.hpp"
 #include "block/nbd/tls.hpp"
 #include "block/nbd/tls_handles.hpp"
 
@@ -14,7 +15,7 @@ namespace whistler::nbd {
 namespace {
 
 std::unexpected<Error> tls_error(int code, const std::string& what) {
-  return fail(ErrorCode::kInvalid, fmt::format("{}: {}", what, gnutls_strerror(code)));
+  return fail(ErrorCode::kInvalid, fmt::format("{}: {}", what, gnutls().strerror(code)));
 }
 
 /// The key of `user` in a file of "user:hexkey" lines, hexadecimal.
@@ -35,22 +36,25 @@ TlsCredentials::TlsCredentials(TlsOptions options)
 
 TlsCredentials::~TlsCredentials() {
   if (handles_->certificate != nullptr) {
-    gnutls_certificate_free_credentials(handles_->certificate);
+    gnutls().certificate_free_credentials(handles_->certificate);
   }
   if (handles_->server_psk != nullptr) {
-    gnutls_psk_free_server_credentials(handles_->server_psk);
+    gnutls().psk_free_server_credentials(handles_->server_psk);
   }
   if (handles_->client_psk != nullptr) {
-    gnutls_psk_free_client_credentials(handles_->client_psk);
+    gnutls().psk_free_client_credentials(handles_->client_psk);
   }
   if (handles_->dh != nullptr) {
-    gnutls_dh_params_deinit(handles_->dh);
+    gnutls().dh_params_deinit(handles_->dh);
   }
 }
 
 Result<std::shared_ptr<const TlsCredentials>> TlsCredentials::load(const TlsOptions& options) {
   if (options.folder.empty()) {
     return fail(ErrorCode::kInvalid, "Missing 'dir' property value");
+  }
+  if (auto library = GnuTls::load(); !library) {
+    return std::unexpected(library.error());
   }
   std::shared_ptr<TlsCredentials> credentials(new TlsCredentials(options));
   auto loaded = options.kind == TlsOptions::Kind::kX509 ? credentials->load_x509() : credentials->load_psk();
@@ -87,25 +91,26 @@ Result<void> TlsCredentials::load_x509() {
     }
   }
   auto& to = handles_->certificate;
-  if (const int code = gnutls_certificate_allocate_credentials(&to); code < 0) {
+  if (const int code = gnutls().certificate_allocate_credentials(&to); code < 0) {
     return tls_error(code, "Cannot allocate credentials");
   }
   if (!authority->empty()) {
-    if (const int code = gnutls_certificate_set_x509_trust_file(to, authority->c_str(), GNUTLS_X509_FMT_PEM);
+    if (const int code =
+            gnutls().certificate_set_x509_trust_file(to, authority->c_str(), GNUTLS_X509_FMT_PEM);
         code < 0) {
       return tls_error(code, fmt::format("Cannot load CA certificate '{}'", *authority));
     }
   }
   if (!certificate->empty() && !key->empty()) {
     const char* const password = options_.key_password.empty() ? nullptr : options_.key_password.c_str();
-    if (const int code = gnutls_certificate_set_x509_key_file2(to, certificate->c_str(), key->c_str(),
-                                                               GNUTLS_X509_FMT_PEM, password, 0);
+    if (const int code = gnutls().certificate_set_x509_key_file2(to, certificate->c_str(), key->c_str(),
+                                                                 GNUTLS_X509_FMT_PEM, password, 0);
         code < 0) {
       return tls_error(code, fmt::format("Cannot load certificate '{}' & key '{}'", *certificate, *key));
     }
   }
   if (!revoked->empty()) {
-    if (const int code = gnutls_certificate_set_x509_crl_file(to, revoked->c_str(), GNUTLS_X509_FMT_PEM);
+    if (const int code = gnutls().certificate_set_x509_crl_file(to, revoked->c_str(), GNUTLS_X509_FMT_PEM);
         code < 0) {
       return tls_error(code, fmt::format("Cannot load CRL '{}'", *revoked));
     }
@@ -119,10 +124,10 @@ Result<void> TlsCredentials::load_psk() {
     return std::unexpected(path.error());
   }
   if (options_.side == TlsSide::kServer) {
-    if (const int code = gnutls_psk_allocate_server_credentials(&handles_->server_psk); code < 0) {
+    if (const int code = gnutls().psk_allocate_server_credentials(&handles_->server_psk); code < 0) {
       return tls_error(code, "Cannot allocate credentials");
     }
-    if (const int code = gnutls_psk_set_server_credentials_file(handles_->server_psk, path->c_str());
+    if (const int code = gnutls().psk_set_server_credentials_file(handles_->server_psk, path->c_str());
         code < 0) {
       return tls_error(code, "Cannot set PSK server credentials");
     }
@@ -135,13 +140,13 @@ Result<void> TlsCredentials::load_psk() {
   if (!key) {
     return std::unexpected(key.error());
   }
-  if (const int code = gnutls_psk_allocate_client_credentials(&handles_->client_psk); code < 0) {
+  if (const int code = gnutls().psk_allocate_client_credentials(&handles_->client_psk); code < 0) {
     return tls_error(code, "Cannot allocate credentials");
   }
   gnutls_datum_t datum{reinterpret_cast<unsigned char*>(const_cast<char*>(key->data())),
                        static_cast<unsigned>(key->size())};
-  if (const int code = gnutls_psk_set_client_credentials(handles_->client_psk, options_.user.c_str(), &datum,
-                                                         GNUTLS_PSK_KEY_HEX);
+  if (const int code = gnutls().psk_set_client_credentials(handles_->client_psk, options_.user.c_str(),
+                                                           &datum, GNUTLS_PSK_KEY_HEX);
       code < 0) {
     return tls_error(code, "Cannot set PSK client credentials");
   }
@@ -151,26 +156,28 @@ Result<void> TlsCredentials::load_psk() {
 Result<void> TlsCredentials::Handles::load_dh(const std::string& path) {
   if (path.empty()) {  // the groups of RFC 7919
     if (certificate != nullptr) {
-      gnutls_certificate_set_known_dh_params(certificate, GNUTLS_SEC_PARAM_MEDIUM);
+      gnutls().certificate_set_known_dh_params(certificate, GNUTLS_SEC_PARAM_MEDIUM);
     }
     if (server_psk != nullptr) {
-      gnutls_psk_set_server_known_dh_params(server_psk, GNUTLS_SEC_PARAM_MEDIUM);
+      gnutls().psk_set_server_known_dh_params(server_psk, GNUTLS_SEC_PARAM_MEDIUM);
     }
     return {};
   }
-  gnutls_datum_t content{};
-  if (const int code = gnutls_load_file(path.c_str(), &content); code < 0) {
-    return tls_error(code, fmt::format("Unable to read DH parameters '{}'", path));
+  std::ifstream stream(path);
+  std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+  if (text.empty()) {
+    return fail(ErrorCode::kInvalid, fmt::format("Unable to read DH parameters '{}'", path));
   }
-  int code = gnutls_dh_params_init(&dh);
+  const gnutls_datum_t content{reinterpret_cast<unsigned char*>(text.data()),
+                               static_cast<unsigned>(text.size())};
+  int code = gnutls().dh_params_init(&dh);
   if (code >= 0) {
-    code = gnutls_dh_params_import_pkcs3(dh, &content, GNUTLS_X509_FMT_PEM);
+    code = gnutls().dh_params_import_pkcs3(dh, &content, GNUTLS_X509_FMT_PEM);
   }
-  gnutls_free(content.data);
   if (code < 0) {
     return tls_error(code, fmt::format("Unable to load DH parameters '{}'", path));
   }
-  gnutls_certificate_set_dh_params(certificate, dh);
+  gnutls().certificate_set_dh_params(certificate, dh);
   return {};
 }
 
