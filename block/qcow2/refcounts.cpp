@@ -128,15 +128,15 @@ Task<Result<ClusterRun>> Refcounts::allocate(std::uint64_t wanted, const char* p
   auto hint_seen = hint_;  // a cluster freed while this waits moves the hint
   for (;;) {
     const auto block = cluster >> geometry_.refcount_block_bits();
-    if (block >= used_blocks()) {
+    if (!covers(cluster)) {
+      if (block < used_blocks()) {  // a gap another program left; it is not filled
+        cluster = (block + 1) << geometry_.refcount_block_bits();
+        continue;
+      }
       auto extended = co_await extend(0);
       if (!extended) {
         co_return std::unexpected(extended.error());
       }
-      continue;
-    }
-    if (table_[block] == 0) {  // a gap another program left; it is not filled
-      cluster = (block + 1) << geometry_.refcount_block_bits();
       continue;
     }
     auto pin = co_await slice_of(cluster);
