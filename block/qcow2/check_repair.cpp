@@ -87,7 +87,8 @@ Task<Result<void>> Checker::compare_refcounts(Repair repair) {
     if (!pin) {
       co_return std::unexpected(pin.error());
     }
-    for (auto cluster = first; cluster < last; ++cluster) {
+    for (auto cluster = skip_equal(pin->data(), first, first, last); cluster < last;
+         cluster = skip_equal(pin->data(), first, cluster + 1, last)) {
       const auto stored = load_refcount(pin->data(), cluster - first, geometry_.refcount_order);
       if (compare_refcount(cluster, stored, repair)) {
         auto set = co_await refcounts.set(cluster, uses(cluster));
@@ -98,6 +99,23 @@ Task<Result<void>> Checker::compare_refcounts(Repair repair) {
     }
   }
   co_return Result<void>{};
+}
+
+/// The first cluster, from `cluster` on and before `last`, whose count in a slice that starts with cluster
+/// `first` is not what was counted.
+std::uint64_t Checker::skip_equal(const std::uint8_t* slice, std::uint64_t first, std::uint64_t cluster,
+                                  std::uint64_t last) {
+  const auto end = std::min<std::uint64_t>(last, counts_.size());
+  for (; cluster < end; ++cluster) {
+    const auto counted = counts_[static_cast<std::size_t>(cluster)];
+    if (load_refcount(slice, cluster - first, geometry_.refcount_order) != counted) {
+      return cluster;
+    }
+    if (counted != 0) {
+      report_.image_end_offset = (cluster + 1) << geometry_.cluster_bits;
+    }
+  }
+  return cluster;
 }
 
 /// Notes a count that is wrong; true if it shall be set right.
@@ -155,6 +173,28 @@ Task<Result<void>> Checker::check_copied_flags() {
   co_return Result<void>{};
 }
 
+/// The first entry of an L2 table, from `index` on, that is not plainly right by the counts of slice number
+/// `slice`. Apart from the coroutine, which would keep all of this in memory: nearly all entries end here.
+std::uint64_t Checker::skip_agreeing(const std::vector<std::uint8_t>& table, std::uint64_t index,
+                                     const std::uint8_t* counts, std::uint64_t slice) const {
+  const auto per_slice = image_.refcounts_->counts_per_slice();
+  const auto entries = geometry_.l2_entries();
+  for (; index < entries; ++index) {
+    const auto value = load_l2(table.data(), index, geometry_).value;
+    if (value == 0) {
+      continue;
+    }
+    const auto cluster = (value & kOffsetMask) >> geometry_.cluster_bits;
+    const auto in_slice = cluster - slice * per_slice;
+    if ((value & kCompressedFlag) != 0 || geometry_.in_cluster(value & kOffsetMask) != 0 ||
+        in_slice >= per_slice ||
+        (load_refcount(counts, in_slice, geometry_.refcount_order) == 1) != ((value & kCopied) != 0)) {
+      break;
+    }
+  }
+  return index;
+}
+
 Task<Result<void>> Checker::check_copied_l2(std::uint64_t l1_index, bool repair) {
   const auto table = image_.l1_[l1_index] & kOffsetMask;
   auto bytes = co_await read(table, geometry_.cluster_size());
@@ -167,6 +207,12 @@ Task<Result<void>> Checker::check_copied_l2(std::uint64_t l1_index, bool repair)
   std::uint64_t pinned = 0;
   bool changed = false;
   for (std::uint64_t i = 0; i < geometry_.l2_entries(); ++i) {
+    if (pin) {
+      i = skip_agreeing(*bytes, i, pin.data(), pinned);
+      if (i == geometry_.l2_entries()) {
+        break;
+      }
+    }
     auto entry = load_l2(bytes->data(), i, geometry_);
     const auto host = geometry_.host_of(entry);
     if ((entry.value & kCompressedFlag) != 0 || !host || geometry_.external_data ||

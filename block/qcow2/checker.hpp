@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,16 @@ class Checker {
   /// Counts all there is, anew.
   Task<Result<void>> count_all();
   void count(std::uint64_t offset, std::uint64_t bytes);
+  /// One more use of a cluster of the file.
+  void count_use(std::uint64_t cluster) {
+    auto& counter = counts_[static_cast<std::size_t>(cluster)];
+    if (counter >= max_refcount_) {
+      note_overflow(cluster);
+    } else if (counter != std::numeric_limits<Count>::max()) {
+      ++counter;
+    }
+  }
+  void note_overflow(std::uint64_t cluster);
   Task<Result<void>> count_refcount_structure();
   Task<Result<void>> drop_block(std::uint64_t index);
   Task<Result<void>> count_snapshots();
@@ -57,13 +68,18 @@ class Checker {
   Task<Result<void>> check_refcounts();
   Task<Result<void>> rebuild();
   Task<Result<void>> compare_refcounts(Repair repair);
+  std::uint64_t skip_equal(const std::uint8_t* slice, std::uint64_t first, std::uint64_t cluster,
+                           std::uint64_t last);
   bool compare_refcount(std::uint64_t cluster, std::uint64_t stored, Repair repair);
   Task<Result<void>> check_copied_flags();
+  [[nodiscard]] std::uint64_t skip_agreeing(const std::vector<std::uint8_t>& table, std::uint64_t index,
+                                            const std::uint8_t* counts, std::uint64_t slice) const;
   Task<Result<void>> check_copied_l2(std::uint64_t l1_index, bool repair);
 
   Image& image_;
   Geometry geometry_;
   Repair repair_;
+  std::uint64_t max_refcount_ = geometry_.max_refcount();
   CheckReport report_;
   std::vector<Count> counts_;
   std::uint64_t next_host_ = 0;
