@@ -1,7 +1,9 @@
 #include "block/qcow2/image.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <random>
 
 #include "block/qcow2/snapshots.hpp"
 #include "block/qcow2/test_images.hpp"
@@ -101,6 +103,49 @@ TEST_CASE("qcow2_shrinking_gives_the_space_back_and_regrowing_shows_zeroes", "[q
   CHECK(read(*ring, *image, 0, kMiB / 2 + 512) == Bytes(data.begin(), data.begin() + kMiB / 2 + 512));
   CHECK(read(*ring, *image, kMiB / 2 + 512, kMiB) == Bytes(kMiB));
   CHECK(read(*ring, *image, 2 * kMiB, 4 * kMiB) == Bytes(4 * kMiB));
+  close(*ring, image);
+  require_clean(*ring, path);
+}
+
+TEST_CASE("qcow2_resized_by_any_amount_keeps_its_data_and_shows_zeroes_behind", "[qcow2][resize]") {
+  const auto version = GENERATE(2U, 3U);
+  const auto extended = GENERATE(false, true);
+  const auto backed = GENERATE(false, true);
+  if (extended && version < 3) {
+    return;
+  }
+  const TemporaryDirectory directory;
+  const auto path = directory.file("top.qcow2");
+  const auto ring = make_ring();
+  constexpr std::uint64_t kSize = kMiB;
+  qcow2::CreateOptions options{
+      .size = kSize, .version = version, .cluster_size = 65536, .extended_l2 = extended};
+  if (backed) {
+    make_file(directory.file("base.raw"), pattern(kSize, 9));
+    options.backing_file = directory.file("base.raw");
+    options.backing_format = "raw";
+  }
+  create_image(*ring, path, options);
+  auto image = open_qcow2(*ring, path);
+  auto model = pattern(kSize, 4);
+  REQUIRE(write(*ring, *image, 0, model).has_value());
+  std::mt19937 random(version * 2 + (extended ? 1 : 0));
+  for (unsigned step = 0; step < 60; ++step) {
+    // Short steps as often as long ones: within a cluster, and over many.
+    const auto reach = step % 2 == 0 ? 65536ULL : 2 * kSize;
+    const auto low = model.size() > reach ? model.size() - reach : 512;
+    const auto size = (low + random() % (model.size() + reach - low)) / 512 * 512;
+    INFO("step " << step << ": from " << model.size() << " to " << size);
+    REQUIRE(sync_wait(*ring, image->resize(size)).has_value());
+    model.resize(size);
+    REQUIRE(read(*ring, *image, 0, size) == model);
+    if (step % 5 == 0) {
+      const auto data = pattern(512, step);
+      const auto at = random() % (size / 512) * 512;
+      REQUIRE(write(*ring, *image, at, data).has_value());
+      std::copy(data.begin(), data.end(), model.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+  }
   close(*ring, image);
   require_clean(*ring, path);
 }

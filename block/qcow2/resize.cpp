@@ -63,13 +63,15 @@ Task<Result<void>> Image::grow(std::uint64_t bytes) {
       co_return moved;
     }
   }
-  if (backing_ && backing_->size() > tail_end) {
-    const auto end = std::min(bytes, backing_->size());
+  // Whole clusters from here on: if the new end lies within the cluster of the old one, there are none.
+  const auto begin = geometry_.cluster_end(old_size);
+  const auto end = std::min(bytes, backing_ ? backing_->size() : 0);
+  if (begin < end) {
     Result<void> hidden;
     if (header_.version >= 3) {
-      hidden = co_await zero_clusters(tail_end, geometry_.cluster_end(end) - tail_end, true, false);
+      hidden = co_await zero_clusters(begin, geometry_.cluster_end(end) - begin, true, false);
     } else {
-      hidden = co_await zero_part(tail_end, end - tail_end);
+      hidden = co_await zero_part(begin, end - begin);
     }
     if (!hidden) {
       co_return hidden;
