@@ -143,8 +143,8 @@ class Memtest(BootTest):
 class Installer(BootTest):
     def reach_dialogs(self, architecture):
         iso = make(f"installer-{architecture}.iso")
-        # With 512 MiB the amd64 installer begins with a dialog about too little memory.
-        with self.start({"memory": "768M", "boot": {"order": ["cdrom"]}, "drives": [cdrom(iso)]}) as machine:
+        # With 768 MiB the amd64 installer begins with a dialog about too little memory.
+        with self.start({"memory": "1024M", "boot": {"order": ["cdrom"]}, "drives": [cdrom(iso)]}) as machine:
             machine.wait_screen("Select a language", 600)
             machine.screen.wait_still(2, 30)
             machine.screenshot("first-dialog")
