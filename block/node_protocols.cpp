@@ -59,6 +59,9 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
       for (const std::string_view prefix : {"file:", "host_device:"}) {
         if (filename.starts_with(prefix)) {
           filename.erase(0, prefix.size());
+          if (has_protocol(filename)) {
+            filename.insert(0, "./");  // said again, it must not be taken for one
+          }
         }
       }
       options["filename"] = filename;

@@ -21,6 +21,9 @@ Task<Result<NodeStatus>> qcow2_status(const Node& node, std::uint64_t offset, st
   if (extent->host) {
     status.offset = extent->host;
     status.file = node.data_file ? node.data_file.get() : node.file.get();
+    while (status.file->driver == "blkdebug" && status.file->file) {
+      status.file = status.file->file.get();
+    }
   }
   if (!status.allocated) {
     if (!node.backing) {
@@ -100,10 +103,16 @@ Task<Result<NodeStatus>> node_status(const Node& node, std::uint64_t offset, std
     file = file->file.get();
   }
   if (file->driver == "nbd") {  // what its server says is all there is
-    status.data = known->data;
+    const auto shift = option_size(node.full_options, "offset").value_or(std::nullopt).value_or(0);
+    const auto said = co_await file->device->block_status(offset + shift, known->bytes);
+    if (!said) {
+      co_return std::unexpected(said.error());
+    }
+    status.bytes = std::min(known->bytes, said->bytes);
+    status.data = said->data;
     status.allocated = status.data || status.zero;
     if (status.allocated) {
-      status.offset = offset + option_size(node.full_options, "offset").value_or(std::nullopt).value_or(0);
+      status.offset = offset + shift;
       status.file = file;
     }
     co_return status;

@@ -66,7 +66,10 @@ Task<Result<bool>> Session::handshake() {
 Task<Result<bool>> Session::options_loop() {
   while (export_ == nullptr) {
     auto ended = co_await in_.at_end();
-    if (ended && *ended) {
+    if (!ended) {
+      co_return std::unexpected(ended.error().within("Failed to read opts magic"));
+    }
+    if (*ended) {
       co_return false;  // a client that goes away between two options is nothing to report
     }
     OptionHeader header;

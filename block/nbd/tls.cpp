@@ -98,6 +98,7 @@ Task<Result<std::unique_ptr<TlsStream>>> TlsStream::start(Ring& ring, int socket
     co_return std::unexpected(shaken.error());
   }
   if (auto ok = stream->check_peer(host, authorized); !ok) {
+    stream->shut_down();  // the other side reads an end; closing at once, it could be a reset
     co_return std::unexpected(ok.error());
   }
   co_return stream;

@@ -3,6 +3,7 @@
 Run: WHISTLER=path/to/whistler python3 tests/blocktools/test_img_copy.py
 """
 import hashlib
+import json
 import os
 import random
 import re
@@ -178,6 +179,44 @@ class ConvertTest(ImageTest):
         self.assertFalse(os.path.exists(self.path("out.raw")))
 
 
+class EncryptedTest(ImageTest):
+    KEYS = ["--object", "secret,id=s0,data=one", "--object", "secret,id=s1,data=two"]
+    LUKS = "encrypt.format=luks,encrypt.iter-time=10,encrypt.key-secret="
+
+    def test_convert_into_an_encrypted_image_with_clusters_allocated_before(self):
+        with open(self.path("in.raw"), "wb") as disk:
+            disk.write(os.urandom(1 << 20) + bytes(7 << 20))
+        for preallocation in ("off", "metadata"):
+            self.ok("convert", "-O", "qcow2", *self.KEYS, "-o", f"{self.LUKS}s0,preallocation={preallocation}", "in.raw",
+                    "out.qcow2")
+            compared = theirs(self.dir, "compare", *self.KEYS, "--image-opts", "driver=raw,file.filename=in.raw",
+                              "driver=qcow2,file.filename=out.qcow2,encrypt.key-secret=s0")
+            self.assertEqual((compared.returncode, compared.stdout), (0, "Images are identical.\n"), compared.stderr)
+
+    def test_commit_into_an_encrypted_base(self):
+        self.ok("create", "-q", "-f", "qcow2", *self.KEYS, "-o", self.LUKS + "s0", "base", "1M")
+        self.ok("create", "-q", "-f", "qcow2", *self.KEYS, "-o", self.LUKS + "s1", "-b", "base", "-F", "qcow2", "top")
+        base = "driver=qcow2,file.filename=base,encrypt.key-secret=s0"
+        top = ("driver=qcow2,file.filename=top,encrypt.key-secret=s1,backing.driver=qcow2,backing.file.filename=base,"
+               "backing.encrypt.key-secret=s0")
+        written = subprocess.run(["qemu-io", *self.KEYS, "-c", "write -P 7 64k 64k", "--image-opts", top], cwd=self.dir,
+                                 capture_output=True, text=True, check=False)
+        self.assertEqual(written.returncode, 0, written.stdout + written.stderr)
+        self.assertIn("Image committed.", self.ok("commit", *self.KEYS, "--image-opts", top))
+        read = subprocess.run(["qemu-io", *self.KEYS, "-c", "read -P 7 64k 64k", "-c", "read -P 0 0 64k", "--image-opts",
+                               base], cwd=self.dir, capture_output=True, text=True, check=False)
+        self.assertNotIn("verification failed", read.stdout + read.stderr)
+
+    def test_measure_counts_the_key_and_what_a_backing_file_may_hide(self):
+        self.create("-f", "qcow2", "disk.qcow2", "64M")
+        for options in (["-o", "backing_file=x"], ["-l", "snapshot.foo=bar"]):
+            self.same_outcome("measure", *self.KEYS, *options, "-O", "qcow2", "-f", "qcow2", "disk.qcow2")
+        # On some machines QEMU cannot count iterations for a key, so its figures are stated: 2 MiB of LUKS header.
+        self.create("-f", "qcow2", "disk.qcow2", "1G")
+        out = self.ok("measure", *self.KEYS, "-o", self.LUKS + "s0", "-O", "qcow2", "-f", "qcow2", "disk.qcow2")
+        self.assertEqual(out, "required size: 2490368\nfully allocated size: 1076232192\nbitmaps size: 0\n")
+
+
 class CompareTest(ImageTest):
     def test_compare_prints_and_ends_as_qemu_img(self):
         self.create("-f", "raw", "s.raw", "1M")
@@ -240,6 +279,19 @@ class ChainTest(ImageTest):
             self.ok("rebase", *words.split(" "))
             self.assertEqual(self.content(name), before, words)
             self.check(name)
+
+    def test_rebase_makes_zeroes_behind_the_old_backing_file_zero_clusters(self):
+        for name, size in (("short", "128k"), ("long", "384k")):
+            self.create("-f", "qcow2", name, size)
+            qemu_io(self.dir, self.path(name), f"write -P 1 0 {size}")
+        maps = []
+        for rebase in (theirs, ours):
+            self.create("-f", "qcow2", "-b", "short", "-F", "qcow2", "top.qcow2", "384k")
+            done = rebase(self.dir, "rebase", "-b", "long", "-F", "qcow2", "top.qcow2")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            maps.append([(one["start"], one["length"], one["zero"], one["data"]) for one in
+                         json.loads(theirs(self.dir, "map", "--output=json", "top.qcow2").stdout)])
+        self.assertEqual(maps[0], maps[1])
 
     def test_rebase_prints_and_ends_as_qemu_img(self):
         for words in ("", "mid", "-b other nofile", "-b nofile mid", "-b nofile -F qcow2 mid", "-u -b nofile mid",

@@ -46,13 +46,16 @@ class Convert {
     if (!open_sources() || !check_target()) {
       return 1;
     }
+    auto name = settings_.target;
     if (!settings_.skip_create) {
-      const auto created = create_target(ring_, {.path = settings_.target.name,
-                                                 .format = settings_.target.format,
-                                                 .size = total_,
-                                                 .options = settings_.options,
-                                                 .backing_file = settings_.backing_file,
-                                                 .backing_format = settings_.backing_format});
+      const NewTarget plan{.path = settings_.target.name,
+                           .format = settings_.target.format,
+                           .size = total_,
+                           .options = settings_.options,
+                           .backing_file = settings_.backing_file,
+                           .backing_format = settings_.backing_format};
+      name.more = target_keys(plan);
+      const auto created = create_target(ring_, plan);
       if (!created) {
         complain(call_, fmt::format("{}: error while converting {}: {}", settings_.target.name,
                                     settings_.target.format, tool_text(created.error())));
@@ -62,7 +65,7 @@ class Convert {
     HalfFile unfinished(settings_.skip_create ? std::string() : settings_.target.name);
     auto flags = settings_.target_flags;
     flags.read_only = false;
-    auto target = open_argument(call_, ring_, settings_.target, flags);
+    auto target = open_argument(call_, ring_, name, flags);
     if (!target) {
       return 1;
     }
@@ -117,30 +120,7 @@ class Convert {
       complain(call_, "No support for concatenating multiple snapshot");
       return false;
     }
-    const auto& node = *sources_[0].node;
-    if (node.qcow2 == nullptr) {
-      complain(call_,
-               fmt::format("Failed to load snapshot: Block format '{}' used by device '' does not support "
-                           "temporarily loading internal snapshots",
-                           node.driver));
-      return false;
-    }
-    const auto& [id, name, either] = *settings_.snapshot;
-    Result<void> done;
-    if (!either.empty()) {
-      done = sync_wait(ring_, node.qcow2->show_snapshot(either, ""));
-      if (!done && done.error().code == ErrorCode::kNotFound) {
-        done = sync_wait(ring_, node.qcow2->show_snapshot("", either));
-      }
-    } else {
-      done = sync_wait(ring_, node.qcow2->show_snapshot(id, name));
-    }
-    if (!done) {
-      complain(call_, fmt::format("Failed to load snapshot: {}", done.error().code == ErrorCode::kNotFound
-                                                                     ? std::string("Can't find snapshot")
-                                                                     : tool_text(done.error())));
-    }
-    return done.has_value();
+    return show_wanted_snapshot(call_, ring_, *sources_[0].node, *settings_.snapshot);
   }
 
   bool refuse(const std::string& text) const {
@@ -201,6 +181,13 @@ class Convert {
   [[nodiscard]] bool shows_zeroes(const OpenNode& target) const {
     if (settings_.target_is_zero) {
       return true;
+    }
+    if (target.node->qcow2 != nullptr && target.node->qcow2->encrypted() && target.device->size() != 0) {
+      // Clusters allocated in advance hold zeroes, which decrypt to something else.
+      const auto start = sync_wait(ring_, target.device->block_status(0, 1));
+      if (!start || start->data) {
+        return false;
+      }
     }
     const auto* file = target.node->lowest_file();
     return !settings_.skip_create && settings_.min_zero != 0 && !has_backing() && file != nullptr &&

@@ -32,24 +32,6 @@ struct Raw {
   bool sparse_given = false;
 };
 
-bool read_snapshot(const Call& call, const std::string& text, ConvertSettings& settings) {
-  ConvertSettings::WantedSnapshot wanted;
-  if (text.starts_with("snapshot.")) {
-    const auto options = parse_dotted_options(text);
-    if (!options) {
-      complain(call, fmt::format("Failed in parsing snapshot param '{}'", text));
-      return false;
-    }
-    const auto names = options->value("snapshot", Options::object());  // a dot makes a level
-    wanted.id = option_text(names, "id").value_or("");
-    wanted.name = option_text(names, "name").value_or("");
-  } else {
-    wanted.either = text;
-  }
-  settings.snapshot = wanted;
-  return true;
-}
-
 /// False after a complaint.
 bool take(const Call& call, int code, const std::string& argument, ConvertSettings& settings, Raw& raw) {
   std::optional<std::uint64_t> number;
@@ -64,7 +46,7 @@ bool take(const Call& call, int code, const std::string& argument, ConvertSettin
     case 'c': settings.compress = true; break;
     case 'F': settings.backing_format = argument; break;
     case 'o': settings.options.push_back(argument); break;
-    case 'l': return read_snapshot(call, argument, settings);
+    case 'l': settings.snapshot = read_wanted_snapshot(call, argument); return settings.snapshot.has_value();
     case 'S':
       number = parse_number(call, "buffer size for sparse output", argument);
       if (!number) {

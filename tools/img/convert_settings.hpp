@@ -6,17 +6,11 @@
 #include <vector>
 
 #include "tools/img/opening.hpp"
+#include "tools/img/wanted_snapshot.hpp"
 
 namespace whistler::tools {
 
 struct ConvertSettings {
-  /// What -l names.
-  struct WantedSnapshot {
-    std::string id;
-    std::string name;
-    std::string either;  ///< an id or, failing that, a name
-  };
-
   std::vector<std::string> sources;
   std::string source_format;
   bool image_opts = false;

@@ -32,9 +32,18 @@ struct Entry {
   }
 };
 
+/// What lies below a layer that only passes requests on.
+const Node* skip_filters(const Node* node) {
+  while (node != nullptr && node->driver == "blkdebug" && node->file) {
+    node = node->file.get();
+  }
+  return node;
+}
+
 Result<Entry> entry_at(Ring& ring, const Node& top, std::uint64_t start, std::uint64_t bytes) {
   Entry entry{.start = start};
-  for (const Node* node = &top; node != nullptr; node = node->backing.get(), ++entry.depth) {
+  for (const Node* node = skip_filters(&top); node != nullptr;
+       node = skip_filters(node->backing.get()), ++entry.depth) {
     const auto status = sync_wait(ring, node_status(*node, start, bytes));
     if (!status) {
       return std::unexpected(status.error());

@@ -9,10 +9,12 @@
 #include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/image.hpp"
 #include "tools/img/commands.hpp"
+#include "tools/img/encryption.hpp"
 #include "tools/img/new_qcow2.hpp"
 #include "tools/img/opening.hpp"
 #include "tools/img/options.hpp"
 #include "tools/img/target.hpp"
+#include "tools/img/wanted_snapshot.hpp"
 
 namespace whistler::tools {
 
@@ -93,6 +95,18 @@ Result<std::optional<std::uint64_t>> bitmap_bytes(Ring& ring, const Node& node, 
   return sum + align_up(directory, cluster);
 }
 
+/// Bytes of the LUKS header inside a qcow2 file made with these options.
+Result<std::uint64_t> crypto_header_bytes(const Options& values) {
+  const auto encryption = read_encryption(values);
+  if (!encryption) {
+    return std::unexpected(encryption.error());
+  }
+  if (!*encryption || (*encryption)->method != qcow2::CryptMethod::kLuks) {
+    return std::uint64_t{0};
+  }
+  return crypto::Luks::payload_offset((*encryption)->luks);
+}
+
 Result<Needs> measure_qcow2(Ring& ring, const OpenNode* source, const Options& values, std::uint64_t size) {
   auto sized = values;
   sized["size"] = size;
@@ -110,7 +124,8 @@ Result<Needs> measure_qcow2(Ring& ring, const OpenNode* source, const Options& v
     if (!bytes) {
       return std::unexpected(bytes.error());
     }
-    required = *bytes;
+    // Over a backing file, which parts the target must hold is not known.
+    required = values.contains("backing_file") ? align_up(size, cluster) : *bytes;
     auto bitmaps = bitmap_bytes(ring, *source->node, cluster);
     if (!bitmaps) {
       return std::unexpected(bitmaps.error());
@@ -121,7 +136,12 @@ Result<Needs> measure_qcow2(Ring& ring, const OpenNode* source, const Options& v
   if (preallocation == "full" || preallocation == "falloc") {
     required = align_up(size, cluster);
   }
-  needs.fully_allocated = full_qcow2_bytes(size, cluster, refcount_bits, extended);
+  const auto header = crypto_header_bytes(values);
+  if (!header) {
+    return std::unexpected(header.error());
+  }
+  needs.fully_allocated =
+      full_qcow2_bytes(size, cluster, refcount_bits, extended) + align_up(*header, cluster);
   needs.required = needs.fully_allocated - align_up(size, cluster) + required;
   return needs;
 }
@@ -132,7 +152,7 @@ struct MeasureSettings {
   std::string format = "raw";
   std::vector<std::string> options;
   std::optional<std::uint64_t> size;
-  std::optional<std::string> snapshot;
+  std::optional<WantedSnapshot> snapshot;
   bool json = false;
 };
 
@@ -189,7 +209,12 @@ int img_measure(const Call& call) {
     switch (code) {
       case 'h': return img_help(call);
       case 'f': settings.image.format = reader.argument(); break;
-      case 'l': settings.snapshot = reader.argument(); break;
+      case 'l':
+        settings.snapshot = read_wanted_snapshot(call, reader.argument());
+        if (!settings.snapshot) {
+          return 1;
+        }
+        break;
       case 'o':
         if (!is_option_list(reader.argument())) {
           complain(call, fmt::format("Invalid option list: {}", reader.argument()));
@@ -230,7 +255,7 @@ int img_measure(const Call& call) {
   }
   if (operands.empty() &&
       (settings.image.image_opts || !settings.image.format.empty() || settings.snapshot)) {
-    complain(call, "--image-opts, -f, and -l can only be used with a filename argument.");
+    complain(call, "--image-opts, -f, and -l require a filename argument.");
     return 1;
   }
   if (operands.empty() && !settings.size) {
@@ -252,15 +277,8 @@ int img_measure(const Call& call) {
     if (!source) {
       return 1;
     }
-    if (settings.snapshot && source->node->qcow2 != nullptr) {
-      auto shown = sync_wait(*ring, source->node->qcow2->show_snapshot(*settings.snapshot, ""));
-      if (!shown) {
-        shown = sync_wait(*ring, source->node->qcow2->show_snapshot("", *settings.snapshot));
-      }
-      if (!shown) {
-        complain(call, "Failed to load snapshot: Can't find snapshot");
-        return 1;
-      }
+    if (settings.snapshot && !show_wanted_snapshot(call, *ring, *source->node, *settings.snapshot)) {
+      return 1;
     }
   }
   return measure(call, *ring, settings, source ? &*source : nullptr);

@@ -53,6 +53,7 @@ std::optional<OpenImage> open_argument(const Call& call, Ring& ring, const Image
   } else {
     name = NodeName::of_file(image.name, image.format.empty() ? std::nullopt : std::optional(image.format));
   }
+  name.options.update(image.more);
   auto opened = open_node(ring, name, flags);
   if (!opened) {
     complain(call, fmt::format("Could not open '{}': {}", image.name, tool_text(opened.error())));
@@ -97,7 +98,7 @@ NodeName name_of(const Node& node) {
     return NodeName::of_file(node.exact_filename, node.driver);
   }
   NodeName name;
-  name.options = node.full_options;
+  name.options = nest_options(node.full_options);  // some of them are told as "a.b"
   return name;
 }
 

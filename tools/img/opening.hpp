@@ -12,8 +12,9 @@ namespace whistler::tools {
 
 struct ImageArgument {
   std::string name;
-  std::string format = {};  ///< empty: looked for
-  bool image_opts = false;  ///< `name` is a list of options
+  std::string format = {};           ///< empty: looked for
+  bool image_opts = false;           ///< `name` is a list of options
+  Options more = Options::object();  ///< further options of the node, nested
 };
 
 /// An image of this run. Whoever leaves early has it closed without a word; who wants to know calls

@@ -137,6 +137,9 @@ class Rebase {
       if (status->allocated) {
         continue;
       }
+      if (old != nullptr && offset < old->size()) {
+        bytes = std::min(bytes, old->size() - offset);  // what lies behind it is zero, and is written as that
+      }
       for (auto [source, buffer, what] :
            {std::tuple(old, &was, "old"), std::tuple(fresh.device.get(), &becomes, "new")}) {
         if (const auto read =
@@ -146,7 +149,8 @@ class Rebase {
           return 1;
         }
       }
-      if (!write_differences(device, offset, bytes, was, becomes)) {
+      const bool behind = old == nullptr || offset >= old->size();
+      if (!write_differences(device, offset, bytes, was, becomes, behind)) {
         return 1;
       }
       shown = std::min(100.0, shown + step);
@@ -169,8 +173,10 @@ class Rebase {
     return sync_wait(ring_, source->readv(offset, {&vec, 1}));
   }
 
+  /// `all_zero`: what was there is nothing but zeroes.
   bool write_differences(BlockDevice& device, std::uint64_t offset, std::uint64_t bytes,
-                         std::vector<std::uint8_t>& was, const std::vector<std::uint8_t>& becomes) {
+                         std::vector<std::uint8_t>& was, const std::vector<std::uint8_t>& becomes,
+                         bool all_zero) {
     const auto end = static_cast<std::size_t>(bytes);
     const auto differs = [&](std::size_t at) {
       return std::memcmp(&was[at], &becomes[at], std::min(kSector, end - at)) != 0;
@@ -189,7 +195,8 @@ class Rebase {
       }
       stop = std::min(stop, end);
       const iovec vec{&was[at], stop - at};
-      const auto done = sync_wait(ring_, device.writev(offset + at, {&vec, 1}));
+      const auto done = all_zero ? sync_wait(ring_, device.write_zeroes(offset + at, stop - at))
+                                 : sync_wait(ring_, device.writev(offset + at, {&vec, 1}));
       if (!done) {
         complain(call_, fmt::format("Error while writing to COW image: {}", reason_of(done.error())));
         return false;

@@ -98,6 +98,22 @@ Result<Options> read_target_options(const NewTarget& target, std::vector<OptionS
   return read_values(specs, given);
 }
 
+Options target_keys(const NewTarget& target) {
+  Options keys = Options::object();
+  std::vector<OptionSpec> specs;
+  const auto values = read_target_options(target, specs);
+  if (!values) {
+    return keys;  // create_target() complains
+  }
+  if (const auto secret = option_text(*values, "encrypt.key-secret")) {
+    keys["encrypt"]["key-secret"] = *secret;
+  }
+  if (const auto secret = option_text(*values, "key-secret")) {
+    keys["key-secret"] = *secret;
+  }
+  return keys;
+}
+
 Result<void> create_target(Ring& ring, const NewTarget& target) {
   std::vector<OptionSpec> specs;
   auto values = read_target_options(target, specs);

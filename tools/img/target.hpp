@@ -28,6 +28,8 @@ struct NewTarget {
 [[nodiscard]] bool is_creatable(const std::string& format);
 /// Errors are in QEMU's words. An existing file is replaced.
 [[nodiscard]] Result<void> create_target(Ring& ring, const NewTarget& target);
+/// What opening the target takes beyond its name: the keys of -o, by the names of their secrets.
+[[nodiscard]] Options target_keys(const NewTarget& target);
 /// The options of -o, joined; all of a format's options with those of the file at `path`.
 [[nodiscard]] Result<Options> read_target_options(const NewTarget& target, std::vector<OptionSpec>& specs);
 
