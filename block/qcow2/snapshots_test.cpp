@@ -115,6 +115,32 @@ TEST_CASE("snapshot_that_refcounts_cannot_hold_is_refused_and_the_image_stays_so
   require_clean(*ring, path);
 }
 
+TEST_CASE("snapshot_of_an_impossible_disk_is_refused_and_not_applied", "[qcow2][snapshot][hostile]") {
+  const TemporaryDirectory directory;
+  const auto ring = make_ring();
+  const auto path = directory.file("i.qcow2");
+  create_image(*ring, path, {.size = kMiB});
+  auto image = open_qcow2(*ring, path);
+  snapshot(*ring, *image, "one");
+  const auto table = as_image(*image).header().snapshots_offset;
+  close(*ring, image);
+  const auto size = GENERATE(0x3fff'ffff'ffff'fe00ULL, ~0ULL);
+  auto file = FileDevice::open(*ring, {.path = path});
+  REQUIRE(file.has_value());
+  Bytes stored(8);
+  store_be<std::uint64_t>(stored.data(), size);
+  REQUIRE(
+      write(*ring, **file, table + 48, stored).has_value());  // behind the VM state's size in the extra data
+  REQUIRE(sync_wait(*ring, (*file)->close()).has_value());
+  image = open_qcow2(*ring, path);
+  const auto applied = sync_wait(*ring, qcow2::Snapshots(as_image(*image)).apply("one"));
+  REQUIRE_FALSE(applied.has_value());
+  CHECK(applied.error().message.find("snapshot 'one' is of a disk of") != std::string::npos);
+  CHECK(image->size() == kMiB);
+  CHECK(read(*ring, *image, 0, 4096) == Bytes(4096));
+  close(*ring, image);
+}
+
 TEST_CASE("snapshots_cut_by_power_loss_are_repaired_and_lose_nothing", "[qcow2][snapshot][crash]") {
   const auto action = GENERATE(0, 1, 2);
   Random random(static_cast<std::uint32_t>(action) + 1);
