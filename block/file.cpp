@@ -25,6 +25,8 @@ namespace {
 constexpr std::uint64_t kMaxTransfer = 0x7fff'0000;
 constexpr std::uint64_t kMaxOffset = std::numeric_limits<off_t>::max();
 constexpr std::uint64_t kZeroChunk = 1024 * 1024;
+/// Larger buffered writes are worth handing to a kernel worker: copying them takes longer than that.
+constexpr std::uint64_t kMostInline = 64 * 1024;
 
 bool not_offered(int error) {
   return error == -EOPNOTSUPP || error == -ENOSYS || error == -ENODEV || error == -EINVAL;
@@ -263,7 +265,8 @@ Task<Result<void>> FileDevice::writev(std::uint64_t offset, IoVec from, WriteFla
     }
   } else {
     std::uint64_t done = 0;
-    if (options_.inline_writes && from.size() <= IOV_MAX && ring_.take_inline_turn()) {
+    if (options_.inline_writes && bytes <= kMostInline && from.size() <= IOV_MAX &&
+        ring_.take_inline_turn()) {
       const auto count =
           ::pwritev2(fd_, from.data(), static_cast<int>(from.size()), static_cast<off_t>(offset), host_flags);
       done = count > 0 ? static_cast<std::uint64_t>(count) : 0;

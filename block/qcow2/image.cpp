@@ -75,8 +75,11 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
                                                        : std::min(whole_disk, kMaxAutomaticCache);
   const auto slice_bytes =
       std::min<std::uint32_t>(kSliceBytes, static_cast<std::uint32_t>(geometry.cluster_size()));
-  image->l2_cache_ =
-      std::make_unique<SliceCache>(device, "L2 table", slice_bytes, std::max(limit, kMinCacheBytes));
+  // Where all tables fit, dirty ones crowd out nobody, and only a flush has them written: otherwise writes
+  // all over a small disk would bring a barrier every few requests.
+  const auto l2_bytes = std::max(limit, kMinCacheBytes);
+  image->l2_cache_ = std::make_unique<SliceCache>(device, "L2 table", slice_bytes, l2_bytes,
+                                                  l2_bytes >= whole_disk ? l2_bytes : l2_bytes / 2);
   image->refcounts_ = std::make_unique<Refcounts>(device, image->header_, slice_bytes, kRefcountCacheBytes);
   auto loaded = co_await image->load_encryption();
   if (!loaded) {

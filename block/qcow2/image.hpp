@@ -26,6 +26,7 @@
 #include "block/qcow2/header.hpp"
 #include "block/qcow2/refcounts.hpp"
 #include "block/qcow2/slice_cache.hpp"
+#include "block/qcow2/surroundings.hpp"
 #include "block/range_lock.hpp"
 
 namespace whistler::qcow2 {
@@ -226,6 +227,9 @@ class Image final : public BlockDevice {
   // write.cpp
   [[nodiscard]] Task<Result<bool>> write_in_place(std::uint64_t offset, IoVec from);
   [[nodiscard]] Task<Result<void>> write_exclusive(std::uint64_t offset, IoVec from);
+  [[nodiscard]] Task<Result<Surroundings>> read_surroundings(std::uint64_t copy_begin, std::uint64_t begin,
+                                                             std::uint64_t end, std::uint64_t copy_end,
+                                                             bool may_skip);
   [[nodiscard]] Task<Result<std::uint64_t>> write_piece(std::uint64_t offset, IoVec from);
   [[nodiscard]] Task<Result<void>> write_host(std::uint64_t offset, std::uint64_t host, IoVec from);
   [[nodiscard]] Task<Result<void>> write_part(std::uint64_t offset, std::uint64_t host, std::uint64_t bytes,

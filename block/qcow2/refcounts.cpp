@@ -12,7 +12,7 @@ Refcounts::Refcounts(BlockDevice& file, Header& header, std::uint32_t slice_byte
     : file_(file),
       header_(header),
       geometry_(header.geometry()),
-      cache_(file, "refcount block", slice_bytes, cache_limit) {
+      cache_(file, "refcount block", slice_bytes, cache_limit, cache_limit / 2) {
   never_used_ = geometry_.clusters_for(file.size());
 }
 

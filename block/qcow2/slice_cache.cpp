@@ -11,11 +11,13 @@ constexpr std::size_t kMinSlices = 16;
 constexpr std::size_t kMaxJoined = 256;  ///< slices in one write
 }  // namespace
 
-SliceCache::SliceCache(BlockDevice& file, std::string what, std::uint32_t slice_bytes, std::uint64_t limit)
+SliceCache::SliceCache(BlockDevice& file, std::string what, std::uint32_t slice_bytes, std::uint64_t limit,
+                       std::uint64_t dirty_limit)
     : file_(file),
       what_(std::move(what)),
       slice_bytes_(slice_bytes),
-      max_slices_(std::max(kMinSlices, static_cast<std::size_t>(limit / slice_bytes))) {}
+      max_slices_(std::max(kMinSlices, static_cast<std::size_t>(limit / slice_bytes))),
+      max_dirty_(std::max(kMinSlices / 2, static_cast<std::size_t>(dirty_limit / slice_bytes))) {}
 
 SliceCache::Pin SliceCache::find(std::uint64_t offset) {
   const auto found = slices_.find(offset);

@@ -75,8 +75,9 @@ class SliceCache {
   };
 
   /// `file` must outlive the cache. `what` names the tables in messages ("L2 table"). `limit`: bytes to stay
-  /// under.
-  SliceCache(BlockDevice& file, std::string what, std::uint32_t slice_bytes, std::uint64_t limit);
+  /// under; `dirty_limit`: bytes not yet written that are too many.
+  SliceCache(BlockDevice& file, std::string what, std::uint32_t slice_bytes, std::uint64_t limit,
+             std::uint64_t dirty_limit);
   SliceCache(const SliceCache&) = delete;
   SliceCache& operator=(const SliceCache&) = delete;
 
@@ -90,7 +91,7 @@ class SliceCache {
 
   [[nodiscard]] bool has_dirty() const { return !dirty_.empty(); }
   /// Time to write back, before dirty slices crowd out the rest.
-  [[nodiscard]] bool crowded() const { return dirty_.size() >= max_slices_ / 2; }
+  [[nodiscard]] bool crowded() const { return dirty_.size() >= max_dirty_; }
   /// Copies of all dirty slices in order of offset; they count as clean from now on.
   [[nodiscard]] std::vector<Dirty> take_dirty();
   [[nodiscard]] const CacheStatistics& statistics() const { return statistics_; }
@@ -104,6 +105,7 @@ class SliceCache {
   std::string what_;
   std::uint32_t slice_bytes_;
   std::size_t max_slices_;
+  std::size_t max_dirty_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Slice>> slices_;
   std::list<Slice*> by_use_;  ///< most recently used first
   std::vector<Slice*> dirty_;

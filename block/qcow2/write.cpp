@@ -14,6 +14,8 @@ namespace {
 /// ever.
 constexpr std::size_t kMaxPendingFrees = 4096;
 constexpr std::size_t kMaxTogether = 64;  ///< pieces of one request under way
+constexpr std::uint64_t kMostBridged =
+    16 * 1024;  ///< bytes of a write read over to have both its sides at once
 }  // namespace
 
 bool Image::within_bounds() const {
@@ -161,6 +163,59 @@ Task<Result<void>> Image::write_exclusive(std::uint64_t offset, IoVec from) {
   co_return Result<void>{};
 }
 
+/// Reads [copy_begin, begin) and [end, copy_end) around a write of [begin, end). `may_skip`: nothing is
+/// brought along where all of it is zero.
+Task<Result<Surroundings>> Image::read_surroundings(std::uint64_t copy_begin, std::uint64_t begin,
+                                                    std::uint64_t end, std::uint64_t copy_end,
+                                                    bool may_skip) {
+  const auto before = static_cast<std::size_t>(begin - copy_begin);
+  const auto behind = static_cast<std::size_t>(copy_end - end);
+  auto head_zero = co_await known_zero(copy_begin, before);
+  if (!head_zero) {
+    co_return std::unexpected(head_zero.error());
+  }
+  auto tail_zero = co_await known_zero(end, behind);
+  if (!tail_zero) {
+    co_return std::unexpected(tail_zero.error());
+  }
+  if ((before == 0 && behind == 0) || (may_skip && *head_zero && *tail_zero)) {
+    co_return Surroundings(0, 0, 0);
+  }
+  const bool read_head = before != 0 && !*head_zero;
+  const bool read_tail = behind != 0 && !*tail_zero;
+  // Around a small write one read is cheaper than two.
+  const bool bridged = read_head && read_tail && end - begin <= kMostBridged;
+  Surroundings around(before, bridged ? static_cast<std::size_t>(end - begin) : 0, behind);
+  if (*head_zero) {
+    std::ranges::fill(around.head, std::uint8_t{0});
+  }
+  if (*tail_zero) {
+    std::ranges::fill(around.tail, std::uint8_t{0});
+  }
+  if (read_head || read_tail) {
+    file_->debug_event(DebugEvent::kCowRead);
+  }
+  const iovec whole{around.memory.get(), static_cast<std::size_t>(copy_end - copy_begin)};
+  const iovec head{around.head.data(), before};
+  const iovec tail{around.tail.data(), behind};
+  Gather reads;
+  if (bridged) {
+    reads.start(read_locked(copy_begin, {&whole, 1}));
+  } else {
+    if (read_head) {
+      reads.start(read_locked(copy_begin, {&head, 1}));
+    }
+    if (read_tail) {
+      reads.start(read_locked(end, {&tail, 1}));
+    }
+  }
+  auto done = co_await reads.wait();
+  if (!done) {
+    co_return std::unexpected(done.error());
+  }
+  co_return around;
+}
+
 /// Writes the beginning of the request, as far as one stretch of host clusters takes it, and gives how many
 /// bytes that was.
 Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from) {
@@ -226,42 +281,21 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
   const auto least = encrypted() ? kSector : 1;  // what is encrypted together
   const auto copy_begin = align_down(offset, has_data(offset) ? least : unit);
   const auto copy_end = align_up(offset + bytes, has_data(offset + bytes - 1) ? least : unit);
-  std::vector<std::uint8_t> head(static_cast<std::size_t>(offset - copy_begin));
-  std::vector<std::uint8_t> tail(static_cast<std::size_t>(copy_end - offset - bytes));
+  const bool may_skip = run.fresh && !encrypted();  // a new piece of the file is zero
+  auto around = co_await read_surroundings(copy_begin, offset, offset + bytes, copy_end, may_skip);
   Result<void> done;
-  bool skip_copy = false;
-  if (!head.empty() || !tail.empty()) {
-    auto head_zero = co_await known_zero(copy_begin, head.size());
-    auto tail_zero = co_await known_zero(offset + bytes, tail.size());
-    if (!head_zero || !tail_zero) {
-      done = std::unexpected(!head_zero ? head_zero.error() : tail_zero.error());
-    } else {
-      skip_copy = *head_zero && *tail_zero && run.fresh && !encrypted();
-      const iovec head_vec{head.data(), head.size()};
-      const iovec tail_vec{tail.data(), tail.size()};
-      Gather reads;
-      if (!*head_zero || !*tail_zero) {
-        file_->debug_event(DebugEvent::kCowRead);
-      }
-      if (!*head_zero) {
-        reads.start(read_locked(copy_begin, {&head_vec, 1}));
-      }
-      if (!*tail_zero) {
-        reads.start(read_locked(offset + bytes, {&tail_vec, 1}));
-      }
-      done = co_await reads.wait();
-    }
-  }
-  if (done) {
+  if (!around) {
+    done = std::unexpected(around.error());
+  } else {
     IoSlice all;
-    if (!skip_copy && !head.empty()) {
-      all.append(head.data(), head.size());
+    if (!around->head.empty()) {
+      all.append(around->head.data(), around->head.size());
     }
     all.append(from, 0, bytes);
-    if (!skip_copy && !tail.empty()) {
-      all.append(tail.data(), tail.size());
+    if (!around->tail.empty()) {
+      all.append(around->tail.data(), around->tail.size());
     }
-    const auto first = skip_copy ? offset : copy_begin;
+    const auto first = offset - around->head.size();
     done = co_await write_host(first, plan.host + first - begin, all);
   }
   if (!done) {

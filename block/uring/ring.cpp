@@ -18,6 +18,10 @@ namespace {
 constexpr unsigned kBatch = 64;
 constexpr unsigned kBatchesPerTurn = 2;
 constexpr unsigned kMaxEntries = 4096;
+/// Operations started while completions are dealt with go to the kernel in groups of this many: one system
+/// call for all would leave the disk idle until the last completion is dealt with, one for each costs more
+/// than it gains.
+constexpr unsigned kSubmitGroup = 4;
 
 std::int32_t result_of(ssize_t returned) {
   return returned < 0 ? -errno : static_cast<std::int32_t>(returned);
@@ -232,6 +236,9 @@ bool Ring::start(Operation& operation, std::coroutine_handle<> waiter) {
   operation.prepare(*sqe);
   ++in_flight_;
   if (dispatching_) {
+    if (io_uring_sq_ready(&ring_) >= kSubmitGroup) {
+      submit();
+    }
     return true;
   }
   submit();

@@ -4,7 +4,7 @@
 // An operation lives in the frame of the coroutine that awaits it; nothing is allocated for an I/O. Outside
 // of run_once() an operation is submitted at once and, when the kernel has finished it by then (its data was
 // in the page cache), the coroutine goes on without ever having waited. Inside run_once() operations are
-// collected and submitted together at its end, one system call for all. At most kInlineBudget operations end
+// collected and submitted a few together, the rest at its end. At most kInlineBudget operations end
 // inline between two calls of run_once(), so a caller that starts the next request from the completion of the
 // last cannot exhaust the stack.
 //
