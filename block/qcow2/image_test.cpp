@@ -4,7 +4,9 @@
 #include <cerrno>
 #include <filesystem>
 #include <random>
+#include <set>
 
+#include "block/qcow2/simulation.hpp"
 #include "block/qcow2/snapshots.hpp"
 #include "block/qcow2/test_images.hpp"
 
@@ -18,6 +20,19 @@ constexpr std::uint64_t kMiB = 1 << 20;
 struct Variant {
   const char* name;
   qcow2::CreateOptions options;
+};
+
+/// Counts what is read of the host's file.
+class CountingReads final : public Borrowed {
+ public:
+  CountingReads(BlockDevice& file, std::uint64_t& reads) : Borrowed(file), reads_(reads) {}
+  [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override {
+    ++reads_;
+    return Borrowed::readv(offset, to);
+  }
+
+ private:
+  std::uint64_t& reads_;
 };
 
 std::vector<Variant> variants() {
@@ -148,6 +163,43 @@ TEST_CASE("qcow2_resized_by_any_amount_keeps_its_data_and_shows_zeroes_behind", 
   }
   close(*ring, image);
   require_clean(*ring, path);
+}
+
+TEST_CASE("qcow2_random_reads_of_100_gib_load_each_slice_of_the_tables_once", "[qcow2][speed]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("big.qcow2");
+  const auto ring = make_ring();
+  constexpr std::uint64_t kSize = 100ULL << 30;
+  create_image(*ring, path, {.size = kSize});
+  {
+    auto file = FileDevice::open(*ring, {.path = path});
+    REQUIRE(file.has_value());
+    auto image = sync_wait(*ring, qcow2::Image::open(std::move(*file), {}));
+    REQUIRE(image.has_value());
+    REQUIRE(sync_wait(*ring, (*image)->prepare()).has_value());
+    REQUIRE(sync_wait(*ring, (*image)->preallocate(0, kSize, Preallocation::kMetadata)).has_value());
+    REQUIRE(sync_wait(*ring, (*image)->close()).has_value());
+  }
+  auto file = FileDevice::open(*ring, {.path = path, .read_only = true});
+  REQUIRE(file.has_value());
+  std::uint64_t reads = 0;
+  auto image = sync_wait(
+      *ring, qcow2::Image::open(std::make_unique<CountingReads>(**file, reads), {.read_only = true}));
+  REQUIRE(image.has_value());
+  REQUIRE(sync_wait(*ring, (*image)->prepare()).has_value());
+  const auto before = reads;
+  constexpr std::uint64_t kSliceCoverage = 4096 / 8 * 65536;
+  constexpr std::uint64_t kReads = 20000;
+  std::mt19937_64 random(5);
+  std::set<std::uint64_t> slices;
+  Bytes data(4096);
+  const iovec vec{data.data(), data.size()};
+  for (std::uint64_t i = 0; i < kReads; ++i) {
+    const auto at = random() % (kSize / 4096) * 4096;
+    slices.insert(at / kSliceCoverage);
+    REQUIRE(sync_wait(*ring, (*image)->readv(at, {&vec, 1})).has_value());
+  }
+  CHECK(reads - before == kReads + slices.size());
 }
 
 TEST_CASE("qcow2_lazy_refcounts_are_behind_only_while_the_dirty_bit_says_so", "[qcow2][lazy]") {

@@ -208,7 +208,7 @@ std::string compare_with_model(Executor& executor, BlockDevice& device, const Gu
                                std::optional<Event> cut);
 
 /// Holds a scheduler's only strong reference to nothing; a device that forwards to a disk someone else owns.
-class Borrowed final : public BlockDevice {
+class Borrowed : public BlockDevice {
  public:
   explicit Borrowed(BlockDevice& device) : device_(device) {}
   [[nodiscard]] std::uint64_t size() const override { return device_.size(); }
