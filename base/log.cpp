@@ -9,11 +9,14 @@
 #include <set>
 #include <utility>
 
+#include "base/service.hpp"
+
 namespace whistler {
 namespace {
 
 constexpr std::size_t kMaxOnceKeys = 1024;
 constexpr std::array<std::string_view, 4> kLevelNames = {"error", "warning", "info", "debug"};
+constexpr std::array<std::string_view, 4> kJournalLevels = {"<3>", "<4>", "<6>", "<7>"};  // of syslog(3)
 
 std::atomic<LogLevel> current_level{LogLevel::kWarning};
 
@@ -32,6 +35,12 @@ Sink& sink() {
 void set_log_level(LogLevel level) { current_level = level; }
 LogLevel log_level() { return current_level; }
 
+std::string log_line(LogLevel level, std::string_view message, bool for_journal) {
+  const auto index = static_cast<std::size_t>(level);
+  return fmt::format("{}whistler: {}: {}\n", for_journal ? kJournalLevels[index] : "", kLevelNames[index],
+                     message);
+}
+
 void log(LogLevel level, std::string_view message) {
   if (level > current_level) {
     return;
@@ -41,7 +50,8 @@ void log(LogLevel level, std::string_view message) {
     sink().function(level, message);
     return;
   }
-  const auto line = fmt::format("whistler: {}: {}\n", kLevelNames[static_cast<std::size_t>(level)], message);
+  static const bool for_journal = leads_to_journal(STDERR_FILENO);
+  const auto line = log_line(level, message, for_journal);
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
 }
 

@@ -16,6 +16,8 @@ void set_log_level(LogLevel level);
 
 /// Writes "whistler: <level>: <message>\n" in one write. Any thread.
 void log(LogLevel level, std::string_view message);
+/// That line; for systemd's journal it begins with the level as a number.
+[[nodiscard]] std::string log_line(LogLevel level, std::string_view message, bool for_journal);
 
 /// The same, but a given `key` is written only the first time: for what a guest can repeat at will
 /// (an access to a register that is not modelled). At most 1024 keys are remembered; later ones are dropped.

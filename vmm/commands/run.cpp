@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "base/log.hpp"
+#include "base/service.hpp"
 #include "vmm/commands/commands.hpp"
 #include "vmm/commands/common.hpp"
 #include "vmm/machine.hpp"
@@ -39,7 +40,10 @@ int run_kvm(Description description, const RunOptions& options, const std::vecto
     fmt::print(to, "{}\n", line);
   }
   std::fflush(to);
+  const auto& notices = (*machine)->pc().notices();
+  notify_service(fmt::format("READY=1\nSTATUS={}\n", fmt::join(notices, "; ")));
   const auto outcome = (*machine)->run(options.timeout, options.paused);
+  notify_service("STOPPING=1\n");
   machine->reset();  // gives the terminal back before the last words
   if (outcome.status != kExitPoweredOff) {
     // The registers of a crash stand below the line that says what happened.

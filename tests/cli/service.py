@@ -1,0 +1,72 @@
+"""Whistler as a service: what the manager is told, levels for the journal, completion, the unit, man pages."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import unittest
+
+from cli_case import QUICK, ROOT, CliCase, needs, needs_kvm, tool, whistler
+
+HANG = "hang: cli\n hlt\n jmp hang"
+
+
+class Manager(CliCase):
+    @needs_kvm
+    def test_it_is_told_when_the_machine_runs_and_when_it_stops(self):
+        path = self.path("notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(path))
+            manager.settimeout(QUICK)
+            self.rom(HANG)
+            machine = self.start("run", self.machine(firmware={"bios": "rom.bin"}, vnc=None),
+                                 env={**os.environ, "NOTIFY_SOCKET": str(path)})
+            self.assertIn("READY=1\n", manager.recv(4096).decode())
+            machine.send_signal(signal.SIGTERM)
+            self.assertEqual(manager.recv(4096).decode(), "STOPPING=1\n")
+            machine.wait(QUICK)
+
+
+@needs("bash")
+class Completion(CliCase):
+    def complete(self, *words):
+        script = (f"source {ROOT}/packaging/whistler.bash; compopt() {{ :; }}; COMP_WORDS=({' '.join(words)}); "
+                  f"COMP_CWORD={len(words) - 1}; _whistler; printf '%s\\n' \"${{COMPREPLY[@]}}\"")
+        done = subprocess.run(["bash", "-c", script], cwd=self.folder, capture_output=True, text=True, check=True,
+                              env={**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}"}, timeout=QUICK)
+        self.assertEqual(done.stderr, "")
+        return done.stdout.split()
+
+    def test_commands_options_and_files(self):
+        os.symlink(whistler(), self.path("whistler"))
+        self.assertEqual(self.complete("whistler", "ru"), ["run"])
+        self.assertEqual(self.complete("whistler", "run", "--time"), ["--timeout"])
+        self.assertEqual(self.complete("whistler", "img", "conv"), ["convert"])
+        self.assertEqual(self.complete("whistler", "ctl", "winxp", "screen"), ["screenshot"])
+        self.file("winxp.json", "{}")
+        self.assertEqual(self.complete("whistler", "check", "winx"), ["winxp.json"])
+
+
+class Pages(CliCase):
+    @needs("help2man", "man")
+    def test_every_command_has_a_man_page_of_its_help(self):
+        for command, word in (("run", "--timeout"), ("check", "--set"), ("ctl", "screenshot"), ("import", "--qemu"),
+                              ("test", "--junit"), ("img", "convert"), ("io", "--image-opts"), ("nbd", "--socket")):
+            page = self.file(f"{command}.1", tool(ROOT / "packaging" / "make_man", whistler(), command, "what it is",
+                                                  "1.0").stdout)
+            shown = tool("man", "--warnings", "-l", page, env={**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8"})
+            self.assertEqual(shown.stderr, b"", command)
+            text = shown.stdout.decode()
+            self.assertIn(f"whistler-{command} - what it is", text)
+            self.assertIn(word, text.replace("\u2010", "-"), command)
+
+
+class Unit(CliCase):
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "needs systemd-analyze")
+    def test_unit_is_one_that_systemd_understands(self):
+        text = (ROOT / "packaging" / "whistler@.service.in").read_text()
+        unit = self.file("whistler@.service", text.replace("@bindir@/whistler", "/bin/true"))
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False,
+                              timeout=QUICK)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
