@@ -125,6 +125,7 @@ Result<void> HostedPc::open(OpenFor purpose) {
     return std::unexpected(ring.error());
   }
   ring_ = std::move(*ring);
+  jobs_.emplace(*ring_);
   auto ram = GuestRam::create(description_.memory, {.huge_pages = description_.memory_options.huge_pages,
                                                     .merge = description_.memory_options.merge});
   if (!ram) {
@@ -466,6 +467,7 @@ void HostedPc::drain() {
 }
 
 void HostedPc::close_drives() {
+  jobs_->end_all();
   for (auto& drive : drives_) {
     if (drive->device() == nullptr) {
       continue;

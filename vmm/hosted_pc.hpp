@@ -15,6 +15,7 @@
 #include "block/uring/ring.hpp"
 #include "devices/vnc/vnc_server.hpp"
 #include "vmm/address_space.hpp"
+#include "vmm/block_jobs.hpp"
 #include "vmm/board_pc.hpp"
 #include "vmm/char_backends.hpp"
 #include "vmm/config/description.hpp"
@@ -78,7 +79,7 @@ class HostedPc {
 
   /// Waits for all I/O of devices; what waits for room on the host's disk fails. Under the lock.
   void drain();
-  /// Flushes and closes the disks. Under the lock.
+  /// Gives up jobs, then flushes and closes the disks. Under the lock.
   void close_drives();
   void flush_streams();
   /// What VNC clients must know from now on. kNotFound without a server. The main thread.
@@ -99,6 +100,7 @@ class HostedPc {
   [[nodiscard]] BoardPc& board() { return *board_; }
   /// In the order of the description. Under the lock.
   [[nodiscard]] const std::vector<std::unique_ptr<Drive>>& drives() const { return drives_; }
+  [[nodiscard]] BlockJobs& jobs() { return *jobs_; }
   /// The screen; null without a video card.
   [[nodiscard]] DisplaySource* display() { return display_.get(); }
   /// Lines for the person who starts it: where VNC listens, names of ptys.
@@ -126,6 +128,7 @@ class HostedPc {
   std::unique_ptr<Ring> ring_;
   SpaceWaiters space_;
   std::vector<std::unique_ptr<Drive>> drives_;
+  std::optional<BlockJobs> jobs_;
   PiixIde::Drives ide_drives_;
   std::vector<std::uint8_t> kernel_, initrd_;
   std::string vnc_password_;

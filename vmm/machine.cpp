@@ -12,7 +12,7 @@
 #include "base/bytes.hpp"
 #include "base/log.hpp"
 #include "vmm/dry_build.hpp"
-#include "vmm/monitor/qmp_media.hpp"
+#include "vmm/monitor/events.hpp"
 
 namespace whistler {
 namespace {
@@ -163,7 +163,7 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
           .bios_buffer = [&pc] { return bios_key_buffer(pc.board().memory()); },
           .all_read =
               [m = machine.get()](std::uint64_t id) { m->monitor_->event("X_KEYS_TYPED", {{"id", id}}); }});
-  qmp::watch_trays(*machine);
+  qmp::watch_machine(*machine);
   for (const auto& address : addresses) {
     if (auto listening = machine->monitor_->open(address); !listening) {
       return std::unexpected(Outcome{kExitUsage, listening.error().within("monitor").message});
@@ -339,7 +339,7 @@ void Machine::retry_space() {
     std::scoped_lock lock(pc_.lock());
     clock_.stop();
     pc_.space().retry();
-    while (pc_.ring().in_flight() != 0) {
+    while (pc_.space().trying()) {
       pc_.ring().run_once(true);
     }
     if (!pc_.space().empty() || outcome_) {

@@ -1,5 +1,7 @@
 #include "block/jobs/layers.hpp"
 
+#include <sys/stat.h>
+
 #include <filesystem>
 
 #include "block/nbd/address.hpp"
@@ -19,6 +21,12 @@ std::vector<Layer> layers_of(BlockDevice& top, const std::string& format) {
     layers.push_back({device, absolute_name(device->name()), stored.value_or("")});
   }
   return layers;
+}
+
+std::uint64_t host_bytes_of(const std::string& file) {
+  constexpr std::uint64_t kUnit = 512;  // of st_blocks
+  struct stat info{};
+  return ::stat(file.c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_blocks) * kUnit : 0;
 }
 
 bool is_called(const Layer& layer, const std::string& name) {

@@ -21,6 +21,9 @@ struct Layer {
 /// Whether `name`, as a client gives it, means the file of that layer.
 [[nodiscard]] bool is_called(const Layer& layer, const std::string& name);
 
+/// What the host has set aside for a file.
+[[nodiscard]] std::uint64_t host_bytes_of(const std::string& file);
+
 /// A name as it is stored in images and shown: seen from anywhere.
 [[nodiscard]] std::string absolute_name(const std::string& file);
 
