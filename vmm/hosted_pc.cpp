@@ -382,11 +382,22 @@ Result<void> HostedPc::build(const CpuSide& cpus) {
   return {};
 }
 
-VncConfig HostedPc::vnc_config() const {
+void HostedPc::note_vnc(const VncEvent& event) {
+  std::erase_if(vnc_clients_, [&](const VncEvent& each) { return each.client == event.client; });
+  if (event.kind != VncEvent::Kind::kDisconnected) {
+    vnc_clients_.push_back(event);
+  }
+  if (vnc_told_) {
+    vnc_told_(event);
+  }
+}
+
+VncConfig HostedPc::vnc_config() {
   return {.listen = description_.vnc->listen,
           .port = description_.vnc->port,
           .password = vnc_password_,
-          .name = description_.name};
+          .name = description_.name,
+          .tell = [this](const VncEvent& event) { loop_->post([this, event] { note_vnc(event); }); }};
 }
 
 Result<std::unique_ptr<VncServer>> HostedPc::listen_vnc(const VncConfig& config) {

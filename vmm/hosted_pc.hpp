@@ -87,6 +87,12 @@ class HostedPc {
     return vnc_ ? vnc_->set_password(password) : fail(ErrorCode::kNotFound, "no VNC server");
   }
   void stop_vnc() { vnc_.reset(); }
+  /// Null without one. The main thread.
+  [[nodiscard]] const VncServer* vnc() const { return vnc_.get(); }
+  /// Those that are connected, as far as the main thread has heard. Under the lock.
+  [[nodiscard]] const std::vector<VncEvent>& vnc_clients() const { return vnc_clients_; }
+  /// `told` is called of VNC clients, on the main thread under the lock.
+  void watch_vnc(std::function<void(const VncEvent&)> told) { vnc_told_ = std::move(told); }
 
   [[nodiscard]] const Description& description() const { return description_; }
   [[nodiscard]] std::mutex& lock() { return lock_; }
@@ -114,7 +120,8 @@ class HostedPc {
   [[nodiscard]] Result<void> make_streams();
   [[nodiscard]] Result<void> check_outputs() const;
   [[nodiscard]] Result<void> open_streams();
-  [[nodiscard]] VncConfig vnc_config() const;
+  [[nodiscard]] VncConfig vnc_config();
+  void note_vnc(const VncEvent& event);
   [[nodiscard]] Result<std::unique_ptr<VncServer>> listen_vnc(const VncConfig& config);
   [[nodiscard]] std::int64_t rtc_start() const;
 
@@ -149,6 +156,8 @@ class HostedPc {
   std::unique_ptr<BoardPc> board_;
   std::unique_ptr<DisplaySource> display_;
   std::unique_ptr<VncServer> vnc_;
+  std::function<void(const VncEvent&)> vnc_told_;
+  std::vector<VncEvent> vnc_clients_;  // the last step of each
   std::vector<std::string> notices_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "vmm/board_pc.hpp"
 #include "vmm/monitor/drive_action.hpp"
+#include "vmm/monitor/events.hpp"
 #include "vmm/monitor/qmp_chain.hpp"
 #include "vmm/monitor/qmp_guest.hpp"
 #include "vmm/monitor/qmp_input.hpp"
@@ -201,6 +202,7 @@ std::span<const Command> commands() {
       {"job-dismiss", job_dismiss},
       {"query-cpus-fast", question<cpus>},
       {"query-mice", question<mice>},
+      {"query-vnc", question<query_vnc>},
       {"query-chardev", question<character_devices>},
       {"memsave", save_linear},
       {"pmemsave", save_physical},
