@@ -479,6 +479,7 @@ void HostedPc::drain() {
 
 void HostedPc::close_drives() {
   jobs_->end_all();
+  nodes_.close_all(*ring_);
   for (auto& drive : drives_) {
     if (drive->device() == nullptr) {
       continue;

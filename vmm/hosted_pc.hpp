@@ -16,6 +16,7 @@
 #include "devices/vnc/vnc_server.hpp"
 #include "vmm/address_space.hpp"
 #include "vmm/block_jobs.hpp"
+#include "vmm/block_nodes.hpp"
 #include "vmm/board_pc.hpp"
 #include "vmm/char_backends.hpp"
 #include "vmm/config/description.hpp"
@@ -107,6 +108,7 @@ class HostedPc {
   /// In the order of the description. Under the lock.
   [[nodiscard]] const std::vector<std::unique_ptr<Drive>>& drives() const { return drives_; }
   [[nodiscard]] BlockJobs& jobs() { return *jobs_; }
+  [[nodiscard]] BlockNodes& nodes() { return nodes_; }
   /// The screen; null without a video card.
   [[nodiscard]] DisplaySource* display() { return display_.get(); }
   /// Lines for the person who starts it: where VNC listens, names of ptys.
@@ -135,6 +137,7 @@ class HostedPc {
   std::unique_ptr<Ring> ring_;
   SpaceWaiters space_;
   std::vector<std::unique_ptr<Drive>> drives_;
+  BlockNodes nodes_;
   std::optional<BlockJobs> jobs_;
   PiixIde::Drives ide_drives_;
   std::vector<std::uint8_t> kernel_, initrd_;

@@ -10,15 +10,11 @@
 namespace whistler::qmp {
 
 CopyTarget CopyTarget::take(Arguments& arguments) {
-  static constexpr std::array<std::string_view, 3> kSyncs = {"full", "top", "none"};
   static constexpr std::array<std::string_view, 2> kModes = {"absolute-paths", "existing"};
   CopyTarget target;
   target.file = arguments.text("target");
   target.format = arguments.text_or("format", {});
-  if (!arguments.has("sync")) {
-    arguments.fail("Parameter 'sync' is missing");
-  }
-  target.sync = static_cast<CopySync>(arguments.word_or("sync", kSyncs, 0));
+  target.sync = take_copy_sync(arguments);
   target.make = arguments.word_or("mode", kModes, 0) == 0;
   return target;
 }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 #include "vmm/monitor/wait_for.hpp"
 
@@ -53,6 +55,26 @@ Task<Answer<Json>> run(Actions actions) {
   co_return done ? Answer<Json>(Json::object()) : Answer<Json>(std::unexpected(done.error()));
 }
 
+MadeAction make_abort(MachineControl&, Arguments& arguments) {
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  return std::make_unique<Abort>();
+}
+
+/// What a transaction may consist of.
+struct Kind {
+  std::string_view type;
+  MadeAction (*make)(MachineControl& machine, Arguments& data);
+};
+constexpr auto kActions = std::to_array<Kind>({
+    {"blockdev-snapshot-sync", make_snapshot_action},
+    {"blockdev-snapshot-internal-sync", make_internal_snapshot_action},
+    {"drive-backup", make_backup_action},
+    {"blockdev-backup", make_node_backup_action},
+    {"abort", make_abort},
+});
+
 Answer<Json> run_one(MachineControl& machine, MadeAction made) {
   if (!made) {
     return std::unexpected(made.error());
@@ -72,8 +94,16 @@ Answer<Json> snapshot_sync(MachineControl& machine, Arguments& arguments) {
   return run_one(machine, make_snapshot_action(machine, arguments));
 }
 
+Answer<Json> snapshot_internal_sync(MachineControl& machine, Arguments& arguments) {
+  return run_one(machine, make_internal_snapshot_action(machine, arguments));
+}
+
 Answer<Json> drive_backup(MachineControl& machine, Arguments& arguments) {
   return run_one(machine, make_backup_action(machine, arguments));
+}
+
+Answer<Json> blockdev_backup(MachineControl& machine, Arguments& arguments) {
+  return run_one(machine, make_node_backup_action(machine, arguments));
 }
 
 Answer<Json> transaction(MachineControl& machine, Arguments& arguments) {
@@ -95,16 +125,11 @@ Answer<Json> transaction(MachineControl& machine, Arguments& arguments) {
     if (auto sound = action.finish(); !sound) {
       return std::unexpected(sound.error());
     }
-    MadeAction made;
-    if (type == "blockdev-snapshot-sync") {
-      made = make_snapshot_action(machine, data);
-    } else if (type == "drive-backup") {
-      made = make_backup_action(machine, data);
-    } else if (type == "abort") {
-      made = std::make_unique<Abort>();
-    } else {
+    const auto kind = std::ranges::find(kActions, type, &Kind::type);
+    if (kind == kActions.end()) {
       return refuse(fmt::format("Parameter 'type' does not accept value '{}'", type));
     }
+    auto made = kind->make(machine, data);
     if (!made) {
       return std::unexpected(made.error());
     }

@@ -32,12 +32,18 @@ class DriveAction {
 using MadeAction = Answer<std::unique_ptr<DriveAction>>;
 // What their commands ask for. Without the machine lock.
 [[nodiscard]] MadeAction make_snapshot_action(MachineControl& machine, Arguments& arguments);
+[[nodiscard]] MadeAction make_internal_snapshot_action(MachineControl& machine, Arguments& arguments);
 [[nodiscard]] MadeAction make_backup_action(MachineControl& machine, Arguments& arguments);
+[[nodiscard]] MadeAction make_node_backup_action(MachineControl& machine, Arguments& arguments);
 
 // The commands.
 [[nodiscard]] Answer<Json> snapshot_sync(MachineControl& machine, Arguments& arguments);
+[[nodiscard]] Answer<Json> snapshot_internal_sync(MachineControl& machine, Arguments& arguments);
+[[nodiscard]] Answer<Json> delete_internal_snapshot(MachineControl& machine, Arguments& arguments);
 [[nodiscard]] Answer<Json> drive_backup(MachineControl& machine, Arguments& arguments);
-/// Knows the actions blockdev-snapshot-sync, drive-backup and abort.
+[[nodiscard]] Answer<Json> blockdev_backup(MachineControl& machine, Arguments& arguments);
+/// Knows the actions blockdev-snapshot-sync, blockdev-snapshot-internal-sync, drive-backup, blockdev-backup
+/// and abort.
 [[nodiscard]] Answer<Json> transaction(MachineControl& machine, Arguments& arguments);
 
 }  // namespace whistler::qmp

@@ -40,6 +40,14 @@ OnJobError take_error_policy(Arguments& arguments, const std::string& key) {
   return word < 4 ? static_cast<OnJobError>(word) : OnJobError::kEnospc;
 }
 
+CopySync take_copy_sync(Arguments& arguments) {
+  static constexpr std::array<std::string_view, 3> kSyncs = {"full", "top", "none"};
+  if (!arguments.has("sync")) {
+    arguments.fail("Parameter 'sync' is missing");
+  }
+  return static_cast<CopySync>(arguments.word_or("sync", kSyncs, 0));
+}
+
 Answer<void> check_no_job(MachineControl& machine, const Drive& drive) {
   const auto& id = drive.description().id;
   if (const auto* job = machine.pc().jobs().on_drive(id)) {

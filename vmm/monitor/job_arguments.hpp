@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "block/jobs/backup.hpp"
 #include "block/jobs/block_job.hpp"
 #include "block/jobs/layers.hpp"
 #include "vmm/monitor/machine_control.hpp"
@@ -13,6 +14,9 @@ namespace whistler::qmp {
 /// The arguments that every job has: job-id, speed, auto-finalize, auto-dismiss.
 [[nodiscard]] JobSettings take_job_settings(Arguments& arguments);
 [[nodiscard]] OnJobError take_error_policy(Arguments& arguments, const std::string& key);
+
+/// "sync", which must be given.
+[[nodiscard]] CopySync take_copy_sync(Arguments& arguments);
 
 /// A drive with a medium that a job, or something else nobody may disturb, can be started on. Under the
 /// machine lock.

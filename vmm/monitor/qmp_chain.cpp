@@ -282,6 +282,20 @@ Answer<Json> query_named_block_nodes(MachineControl& machine, Arguments& argumen
       list.push_back(std::move(node));
     }
   }
+  for (const auto& [name, entry] : machine.pc().nodes().all()) {
+    const auto& device = *entry->open.device;
+    const auto& node = *entry->open.node;
+    list.push_back(
+        {{"node-name", name},
+         {"file", node.filename},
+         {"drv", node.driver},
+         {"ro", device.read_only()},
+         {"encrypted", false},
+         {"backing_file_depth", 0},
+         {"detect_zeroes", "off"},
+         {"write_threshold", 0},
+         {"image", {{"virtual-size", device.size()}, {"filename", node.filename}, {"format", node.driver}}}});
+  }
   return list;
 }
 

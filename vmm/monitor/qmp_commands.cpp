@@ -14,6 +14,7 @@
 #include "vmm/monitor/qmp_input.hpp"
 #include "vmm/monitor/qmp_jobs.hpp"
 #include "vmm/monitor/qmp_media.hpp"
+#include "vmm/monitor/qmp_nodes.hpp"
 #include "vmm/monitor/screen_file.hpp"
 
 namespace whistler::qmp {
@@ -180,7 +181,12 @@ std::span<const Command> commands() {
       {"block_resize", resize_disk},
       {"query-named-block-nodes", query_named_block_nodes},
       {"blockdev-snapshot-sync", snapshot_sync},
+      {"blockdev-snapshot-internal-sync", snapshot_internal_sync},
+      {"blockdev-snapshot-delete-internal-sync", delete_internal_snapshot},
       {"transaction", transaction},
+      {"blockdev-add", add_node},
+      {"blockdev-del", delete_node},
+      {"blockdev-backup", blockdev_backup},
       {"drive-backup", drive_backup},
       {"drive-mirror", drive_mirror},
       {"block-commit", block_commit},

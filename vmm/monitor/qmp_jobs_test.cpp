@@ -279,6 +279,64 @@ TEST_CASE("mirror_pivots_to_its_target", "[monitor]") {
   CHECK(m.get("hdb.raw", "raw", 8192) == 0);
 }
 
+TEST_CASE("snapshots_inside_an_image_come_and_go", "[monitor]") {
+  Machine m;
+  const std::string take = "blockdev-snapshot-internal-sync";
+  m.put(0, 0, 'i');
+  REQUIRE(m.ask(take, {{"device", "hda"}, {"name", "first"}}) == Json::object());
+  m.put(0, 0, 'j');
+  CHECK(m.refusal(take, {{"device", "hda"}, {"name", "first"}}) ==
+        "Snapshot with name 'first' already exists on device 'hda'");
+  CHECK(m.refusal(take, {{"device", "hda"}, {"name", ""}}) == "Name is empty");
+  CHECK(m.refusal(take, {{"device", "hdb"}, {"name", "x"}}) ==
+        "Block format 'raw' used by device 'hdb' does not support internal snapshots");
+  const std::string remove = "blockdev-snapshot-delete-internal-sync";
+  CHECK(m.refusal(remove, {{"device", "hda"}, {"name", "x"}}) ==
+        "Snapshot with id '(null)' and name 'x' does not exist on device 'hda'");
+  const auto removed = m.ask(remove, {{"device", "hda"}, {"name", "first"}});
+  REQUIRE(removed);
+  CHECK((*removed)["id"] == "1");
+  CHECK((*removed)["vm-state-size"] == 0);
+  m.put(0, 4096, 'k');
+}
+
+TEST_CASE("internal_snapshot_of_a_failed_transaction_is_taken_back", "[monitor]") {
+  Machine m;
+  const Json actions = {
+      {{"type", "blockdev-snapshot-internal-sync"}, {"data", {{"device", "hda"}, {"name", "s"}}}},
+      {{"type", "abort"}, {"data", Json::object()}}};
+  CHECK(m.refusal("transaction", {{"actions", actions}}) == "Transaction aborted using Abort action");
+  REQUIRE(m.ask("blockdev-snapshot-internal-sync", {{"device", "hda"}, {"name", "s"}}));
+}
+
+TEST_CASE("backup_to_a_node_that_was_added", "[monitor]") {
+  Machine m;
+  m.put(1, 12288, 'q');
+  std::filesystem::copy_file(m.folder / "hdb.raw", m.folder / "copy");
+  REQUIRE(m.ask("blockdev-add", {{"driver", "raw"},
+                                 {"node-name", "target"},
+                                 {"file", {{"driver", "file"}, {"filename", m.folder / "copy"}}}}) ==
+          Json::object());
+  m.put(1, 12288, 'r');
+  REQUIRE(
+      m.ask("blockdev-backup", {{"device", "hdb"}, {"target", "target"}, {"sync", "full"}, {"speed", 1}}));
+  CHECK(m.refusal("blockdev-del", {{"node-name", "target"}}) == "Node target is in use");
+  REQUIRE(m.ask("block-job-set-speed", {{"device", "hdb"}, {"speed", 0}}));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  m.event("JOB_STATUS_CHANGE");
+  m.event("JOB_STATUS_CHANGE");
+  REQUIRE(m.ask("blockdev-del", {{"node-name", "target"}}));
+  CHECK(m.get("copy", "raw", 12288) == 'r');
+  CHECK(m.refusal("blockdev-del", {{"node-name", "target"}}) ==
+        "Failed to find node with node-name='target'");
+  CHECK(m.refusal("blockdev-backup", {{"device", "hdb"}, {"target", "no"}, {"sync", "full"}}) ==
+        "Cannot find device='no' nor node-name='no'");
+  CHECK(m.refusal("blockdev-add", {{"driver", "raw"},
+                                   {"node-name", "hda"},
+                                   {"file", {{"driver", "file"}, {"filename", "/nowhere"}}}}) ==
+        "Duplicate nodes with node-name='hda'");
+}
+
 TEST_CASE("machine_that_ends_takes_its_jobs_with_it", "[monitor]") {
   Machine m;
   m.snapshot("one");

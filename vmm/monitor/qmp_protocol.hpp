@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.hpp"
 
@@ -82,6 +83,8 @@ class Arguments {
   /// A word of `words`, by its place among them.
   [[nodiscard]] std::size_t word_or(const std::string& key, std::span<const std::string_view> words,
                                     std::size_t otherwise);
+  /// All that nobody has asked for yet, for a command that knows what to make of any.
+  [[nodiscard]] Json rest() { return std::exchange(left_, Json::object()); }
   /// What a value means is not allowed.
   void fail(std::string description);
   [[nodiscard]] Answer<void> finish();
