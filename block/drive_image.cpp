@@ -42,7 +42,7 @@ Task<Result<void>> DriveImage::readv(std::uint64_t offset, IoVec to) {
   if (held_) {
     co_await turn();
   }
-  const auto pass = inside_.enter();
+  const Pass pass(*this);
   auto done = co_await image_->readv(offset, to);
   ended(counts_.reads, begun, iovec_bytes(to), done);
   co_return done;
@@ -53,13 +53,14 @@ Task<Result<void>> DriveImage::writev(std::uint64_t offset, IoVec from, WriteFla
   if (held_) {
     co_await turn();
   }
-  const auto pass = inside_.enter();
+  const Pass pass(*this);
   const auto bytes = iovec_bytes(from);
-  auto change = image_->writev(offset, from, flags);
-  if (watcher_ != nullptr) {
-    change = watched(offset, bytes, std::move(change));
+  Result<void> done;
+  if (watcher_ == nullptr) {
+    done = co_await image_->writev(offset, from, flags);
+  } else {
+    done = co_await watched(offset, bytes, image_->writev(offset, from, flags));
   }
-  auto done = co_await std::move(change);
   counts_.highest_write = std::max(counts_.highest_write, done ? offset + bytes : 0);
   ended(counts_.writes, begun, bytes, done);
   co_return done;
@@ -70,7 +71,7 @@ Task<Result<void>> DriveImage::flush() {
   if (held_) {
     co_await turn();
   }
-  const auto pass = inside_.enter();
+  const Pass pass(*this);
   auto done = co_await image_->flush();
   ended(counts_.flushes, begun, 0, done);
   co_return done;
@@ -81,12 +82,13 @@ Task<Result<void>> DriveImage::discard(std::uint64_t offset, std::uint64_t bytes
   if (held_) {
     co_await turn();
   }
-  const auto pass = inside_.enter();
-  auto change = image_->discard(offset, bytes);
-  if (watcher_ != nullptr) {
-    change = watched(offset, bytes, std::move(change));
+  const Pass pass(*this);
+  Result<void> done;
+  if (watcher_ == nullptr) {
+    done = co_await image_->discard(offset, bytes);
+  } else {
+    done = co_await watched(offset, bytes, image_->discard(offset, bytes));
   }
-  auto done = co_await std::move(change);
   ended(counts_.discards, begun, bytes, done);
   co_return done;
 }
@@ -96,12 +98,13 @@ Task<Result<void>> DriveImage::write_zeroes(std::uint64_t offset, std::uint64_t 
   if (held_) {
     co_await turn();
   }
-  const auto pass = inside_.enter();
-  auto change = image_->write_zeroes(offset, bytes, flags);
-  if (watcher_ != nullptr) {
-    change = watched(offset, bytes, std::move(change));
+  const Pass pass(*this);
+  Result<void> done;
+  if (watcher_ == nullptr) {
+    done = co_await image_->write_zeroes(offset, bytes, flags);
+  } else {
+    done = co_await watched(offset, bytes, image_->write_zeroes(offset, bytes, flags));
   }
-  auto done = co_await std::move(change);
   ended(counts_.writes, begun, bytes, done);
   co_return done;
 }
@@ -110,7 +113,9 @@ Task<void> DriveImage::hold() {
   // Only one holder at a time: each is to find the image as the last one left it.
   co_await turn();
   held_ = true;
-  co_await inside_.drain();
+  while (inside_ != 0) {
+    co_await emptied_.wait();
+  }
 }
 
 void DriveImage::release() {

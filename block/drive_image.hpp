@@ -79,6 +79,22 @@ class DriveImage final : public BlockDevice {
   [[nodiscard]] RangeLock& changes() { return changes_; }
 
  private:
+  /// As long as it lives, a request is inside.
+  class Pass {
+   public:
+    explicit Pass(DriveImage& drive) : drive_(drive) { ++drive_.inside_; }
+    Pass(const Pass&) = delete;
+    Pass& operator=(const Pass&) = delete;
+    ~Pass() {
+      if (--drive_.inside_ == 0 && drive_.held_) {
+        drive_.emptied_.wake_all();
+      }
+    }
+
+   private:
+    DriveImage& drive_;
+  };
+
   /// Waits while it is held.
   [[nodiscard]] Task<void> turn();
   /// Writes of all kinds go by this if somebody watches.
@@ -91,7 +107,8 @@ class DriveImage final : public BlockDevice {
   const Failed& failed_;
   ChangeWatcher* watcher_ = nullptr;
   RangeLock changes_;
-  Gate inside_;
+  std::size_t inside_ = 0;
+  WaitQueue emptied_;
   bool held_ = false;
   WaitQueue released_;
 };
