@@ -108,6 +108,7 @@ Task<void> Backup::clean_up() {
   drive_.release();
   // What it holds is durable if the job went well, and of no interest otherwise.
   static_cast<void>(co_await target_->close());
+  target_.reset();
 }
 
 }  // namespace whistler

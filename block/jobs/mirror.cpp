@@ -206,6 +206,7 @@ Task<void> Mirror::clean_up() {
   }
   if (target_ != nullptr) {
     static_cast<void>(co_await target_->close());
+    target_.reset();
   }
 }
 

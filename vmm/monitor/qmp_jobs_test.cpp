@@ -244,6 +244,22 @@ TEST_CASE("stream_and_commit_shorten_the_chain", "[monitor]") {
   }
 }
 
+TEST_CASE("commit_goes_back_into_a_raw_disk", "[monitor]") {
+  Machine m;
+  REQUIRE(m.ask("blockdev-snapshot-sync", {{"device", "hdb"}, {"snapshot-file", m.folder / "over"}}));
+  m.put(1, 70000, 'w');
+  REQUIRE(m.ask("block-commit", {{"device", "hdb"}, {"auto-dismiss", false}}));
+  m.event("BLOCK_JOB_READY");
+  REQUIRE(m.ask("job-complete", {{"id", "hdb"}}));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK(m.inserted(1)["drv"] == "raw");
+  CHECK(m.inserted(1)["ro"] == false);
+  m.put(1, 0, 'x');
+  CHECK(m.get("hdb.raw", "raw", 70000) == 'w');
+  CHECK(m.get("over", "qcow2", 0) == 'x');
+  CHECK((*m.ask("query-block-jobs"))[0]["status"] == "concluded");
+}
+
 TEST_CASE("chain_commands_name_what_is_wrong_as_qemu_does", "[monitor]") {
   Machine m;
   CHECK(m.ask("block-commit", {{"device", "no"}}).error().error_class == "DeviceNotFound");

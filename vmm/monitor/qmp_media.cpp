@@ -207,6 +207,9 @@ Answer<Json> remove_medium(MachineControl& machine, Arguments& arguments) {
     if (!cdrom_of(machine, drive)->tray_open()) {
       return refuse(fmt::format("Tray of device '{}' is not open", name));
     }
+    if (auto idle = check_no_job(machine, drive); !idle) {
+      return idle;
+    }
     take_out(machine, drive);
     return {};
   });
