@@ -369,26 +369,29 @@ namespace {
 void kill_at_every_step(Bench& b, std::initializer_list<const char*> entrances) {
   const auto look = [&](const char* entrance) {
     TemporaryDirectory copy;
+    const auto ring = make_ring();  // the job must not go on meanwhile
     for (const auto* name : {"base", "middle", "top"}) {
       std::filesystem::copy_file(b.folder.file(name), copy.file(name));
+    }
+    for (const auto* name : {"base", "middle", "top"}) {
       // Stored names are absolute: the copies are to stand on each other.
-      auto file = FileDevice::open(*b.ring, {.path = copy.file(name)});
-      auto image = sync_wait(*b.ring, qcow2::Image::open(std::move(*file), {}));
+      auto file = FileDevice::open(*ring, {.path = copy.file(name)});
+      auto image = sync_wait(*ring, qcow2::Image::open(std::move(*file), {}));
       REQUIRE(image);
-      REQUIRE(sync_wait(*b.ring, (*image)->prepare()));
+      REQUIRE(sync_wait(*ring, (*image)->prepare()));
       if (const auto stored = (*image)->header().backing_file) {
         const auto below = copy.file(std::filesystem::path(*stored).filename());
-        REQUIRE(sync_wait(*b.ring, (*image)->change_backing_file(below, "qcow2")));
+        REQUIRE(sync_wait(*ring, (*image)->change_backing_file(below, "qcow2")));
       }
-      REQUIRE(sync_wait(*b.ring, (*image)->close()));
-      const auto report = check(*b.ring, copy.file(name));
+      REQUIRE(sync_wait(*ring, (*image)->close()));
+      const auto report = check(*ring, copy.file(name));
       INFO(joined(report.messages));
       REQUIRE(report.corruptions == 0);
     }
-    auto image = open_image(*b.ring, {.path = copy.file(entrance), .format = "qcow2", .read_only = true});
+    auto image = open_image(*ring, {.path = copy.file(entrance), .format = "qcow2", .read_only = true});
     REQUIRE(image);
-    const auto found = read(*b.ring, **image, 0, kDisk);
-    REQUIRE(sync_wait(*b.ring, (*image)->close()));
+    const auto found = read(*ring, **image, 0, kDisk);
+    REQUIRE(sync_wait(*ring, (*image)->close()));
     INFO("in " << entrance << " when " << b.events);
     REQUIRE((found == b.content));
   };
