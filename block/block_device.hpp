@@ -90,6 +90,13 @@ class BlockDevice {
                                                        Preallocation mode) {
     return write_zeroes(offset, mode == Preallocation::kOff ? 0 : bytes, {.may_unmap = false});
   }
+  /// Opens it again in place, for reading only or for writing too. No write may be in flight; reads go on.
+  /// After an error it is as it was. kUnsupported where a layer cannot.
+  [[nodiscard]] virtual Task<Result<void>> set_read_only(bool read_only) {
+    co_return read_only == this->read_only()
+        ? Result<void>{}
+        : fail(ErrorCode::kUnsupported, name() + ": its access rights cannot change while it is open");
+  }
   /// Flushes, writes what must be written once at the end, and releases the host file. Nothing may be in
   /// flight; no other call may follow. Destruction without close releases without flushing (a crash).
   [[nodiscard]] virtual Task<Result<void>> close() = 0;

@@ -47,6 +47,15 @@ bool DirtyBits::get(std::uint64_t offset) const {
 
 void DirtyBits::clear() { std::fill(bits_.begin(), bits_.end(), std::uint8_t{0}); }
 
+void DirtyBits::clear(std::uint64_t offset, std::uint64_t bytes) {
+  const auto end = std::min(disk_bytes_, offset + bytes);
+  for (; offset < end; offset += granularity()) {
+    const auto bit = offset >> granularity_bits_;
+    auto& byte = bits_[static_cast<std::size_t>(bit / 8)];
+    byte = static_cast<std::uint8_t>(byte & ~(1U << bit % 8));
+  }
+}
+
 void DirtyBits::merge(const DirtyBits& other) {
   if (other.granularity_bits_ == granularity_bits_) {
     for (std::size_t i = 0; i < std::min(bits_.size(), other.bits_.size()); ++i) {

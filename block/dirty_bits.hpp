@@ -22,6 +22,8 @@ class DirtyBits {
   void set(std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] bool get(std::uint64_t offset) const;
   void clear();
+  /// Unmarks [offset, offset + bytes): whole units, or up to the disk's end.
+  void clear(std::uint64_t offset, std::uint64_t bytes);
   /// Marks whatever `other` marks; its granularity may be another.
   void merge(const DirtyBits& other);
   /// For a disk of another size; what is new is clear.

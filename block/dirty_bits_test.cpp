@@ -4,6 +4,18 @@
 
 using namespace whistler;
 
+TEST_CASE("dirty_bits_clear_takes_back_whole_units", "[dirty_bits]") {
+  DirtyBits bits(10 * 512 + 100, 9);
+  bits.set(0, 10 * 512 + 100);
+  bits.clear(512, 1024);
+  CHECK(bits.stretch(0).bytes == 512);
+  CHECK_FALSE(bits.get(512));
+  CHECK_FALSE(bits.get(1024));
+  CHECK(bits.get(1536));
+  bits.clear(10 * 512, 100);
+  CHECK(bits.count() == 8 * 512);
+}
+
 TEST_CASE("dirty_bits_mark_every_granule_a_range_touches", "[dirty_bits]") {
   DirtyBits bits(100 * 512 + 1, 9);
   CHECK(bits.raw().size() == 13);

@@ -99,9 +99,7 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_with(Ring& ring, const File
     return std::unexpected(ok.error());
   }
   if (options.lock) {
-    const std::uint8_t held = options.read_only ? kConsistentRead : kConsistentRead | kWrite | kResize;
-    const std::uint8_t withheld = options.force_share ? 0 : kWrite | kResize;
-    if (auto ok = lock_image(fd, path, held, withheld); !ok) {
+    if (auto ok = device->lock(fd, options.read_only); !ok) {
       return std::unexpected(ok.error());
     }
   }
@@ -112,6 +110,12 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_with(Ring& ring, const File
     device->size_ = 0;
   }
   return device;
+}
+
+Result<void> FileDevice::lock(int fd, bool read_only) const {
+  const std::uint8_t held = read_only ? kConsistentRead : kConsistentRead | kWrite | kResize;
+  const std::uint8_t withheld = options_.force_share ? 0 : kWrite | kResize;
+  return lock_image(fd, options_.path, held, withheld);
 }
 
 FileDevice::~FileDevice() {

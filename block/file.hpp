@@ -51,6 +51,7 @@ class FileDevice final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> preallocate(std::uint64_t offset, std::uint64_t bytes,
                                                Preallocation mode) override;
+  [[nodiscard]] Task<Result<void>> set_read_only(bool read_only) override;
   [[nodiscard]] Task<Result<void>> close() override;
 
   /// True for a host block device: it does not grow, and unwritten parts are not known to be zero.
@@ -63,6 +64,7 @@ class FileDevice final : public BlockDevice {
   [[nodiscard]] static Result<std::unique_ptr<FileDevice>> open_with(Ring& ring, const FileOptions& options,
                                                                      bool make);
   [[nodiscard]] Result<void> inspect();
+  [[nodiscard]] Result<void> lock(int fd, bool read_only) const;
   [[nodiscard]] Result<void> check_write(std::uint64_t offset, std::uint64_t bytes) const;
   [[nodiscard]] std::unexpected<Error> io_error(int errnum, std::string_view verb, std::uint64_t offset,
                                                 std::uint64_t bytes) const;

@@ -125,4 +125,10 @@ Result<void> lock_image(int fd, const std::string& path, std::uint8_t held, std:
   return {};
 }
 
+void unlock_image(int fd) {
+  auto all = one_byte(F_UNLCK, kHeldBase);
+  all.l_len = kWithheldBase + kPermissions - kHeldBase;
+  static_cast<void>(::fcntl(fd, F_OFD_SETLK, &all));  // it fails where there are no locks
+}
+
 }  // namespace whistler

@@ -28,4 +28,7 @@ enum ImagePermission : std::uint8_t {
 [[nodiscard]] Result<void> lock_image(int fd, const std::string& path, std::uint8_t held,
                                       std::uint8_t withheld);
 
+/// Gives up all of them.
+void unlock_image(int fd);
+
 }  // namespace whistler

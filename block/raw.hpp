@@ -32,6 +32,9 @@ class RawDevice final : public BlockDevice {
                                                Preallocation mode) override {
     return file_->preallocate(offset, bytes, mode);
   }
+  [[nodiscard]] Task<Result<void>> set_read_only(bool read_only) override {
+    return file_->set_read_only(read_only);
+  }
   [[nodiscard]] Task<Result<void>> close() override { return file_->close(); }
 
  private:

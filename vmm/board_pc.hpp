@@ -79,6 +79,7 @@ class BoardPc {
   }
   [[nodiscard]] Piix4Pm& power() { return pm_; }
   [[nodiscard]] PiixIde& ide() { return ide_; }
+  [[nodiscard]] RtcMc146818& rtc() { return rtc_; }
   [[nodiscard]] const PciBus& pci() const { return pci_; }
   [[nodiscard]] Uart16550a* serial(unsigned index) {
     return index < serial_.size() ? serial_[index].get() : nullptr;

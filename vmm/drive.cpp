@@ -1,5 +1,7 @@
 #include "vmm/drive.hpp"
 
+#include "block/write_policy.hpp"
+
 namespace whistler {
 
 OpenOptions Drive::open_options(const std::string& file, const std::string& format) const {
@@ -7,15 +9,21 @@ OpenOptions Drive::open_options(const std::string& file, const std::string& form
   options.path = file;
   options.format = format;
   options.read_only = description_.read_only || removable();
-  options.cache = description_.cache;
+  options.cache = is_direct(description_.cache)                    ? CacheMode::kNone
+                  : description_.cache == CacheMode::kWritethrough ? CacheMode::kWriteback
+                                                                   : description_.cache;
   options.allow_remote = description_.remote_backing;
   return options;
 }
 
 void Drive::insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format) {
-  auto watched = std::make_unique<DriveImage>(std::move(image), counts_);
-  image_ = watched.get();
-  device_ = std::make_unique<PauseWhenFull>(std::move(watched), space_);
+  auto drive_image = std::make_unique<DriveImage>(std::move(image), counts_, failed_);
+  image_ = drive_image.get();
+  std::unique_ptr<BlockDevice> top = std::move(drive_image);
+  if (is_writethrough(description_.cache)) {
+    top = std::make_unique<WritePolicy>(std::move(top), true, DetectZeroes::kOff);
+  }
+  device_ = std::make_unique<PauseWhenFull>(std::move(top), space_);
   renamed(file, format);
 }
 

@@ -22,12 +22,15 @@ class Drive {
   [[nodiscard]] const DriveDescription& description() const { return description_; }
   [[nodiscard]] bool removable() const { return description_.media == Media::kCdrom; }
   [[nodiscard]] const IoCounts& counts() const { return counts_; }
+  /// `failed` is told of every request of the guest that fails.
+  void watch_failures(DriveImage::Failed failed) { failed_ = std::move(failed); }
 
   /// What the guest's requests go to; null without a medium.
   [[nodiscard]] BlockDevice* device() { return device_.get(); }
   [[nodiscard]] DriveImage* image() { return image_; }
 
-  /// How a file for this drive is to be opened, with the cache mode and the rights the drive has.
+  /// How a file for this drive is to be opened, with the rights the drive has. Writing through is not the
+  /// image's affair: insert() sees to it.
   [[nodiscard]] OpenOptions open_options(const std::string& file, const std::string& format) const;
 
   /// Puts an open image into the empty drive.
@@ -44,6 +47,7 @@ class Drive {
   DriveDescription description_;
   SpaceWaiters& space_;
   IoCounts counts_;
+  DriveImage::Failed failed_;
   std::unique_ptr<BlockDevice> device_;
   DriveImage* image_ = nullptr;  // within device_
 };

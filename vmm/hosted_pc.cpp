@@ -125,6 +125,7 @@ Result<void> HostedPc::open(OpenFor purpose) {
     return std::unexpected(ring.error());
   }
   ring_ = std::move(*ring);
+  jobs_.emplace(*ring_);
   auto ram = GuestRam::create(description_.memory, {.huge_pages = description_.memory_options.huge_pages,
                                                     .merge = description_.memory_options.merge});
   if (!ram) {
@@ -381,11 +382,22 @@ Result<void> HostedPc::build(const CpuSide& cpus) {
   return {};
 }
 
-VncConfig HostedPc::vnc_config() const {
+void HostedPc::note_vnc(const VncEvent& event) {
+  std::erase_if(vnc_clients_, [&](const VncEvent& each) { return each.client == event.client; });
+  if (event.kind != VncEvent::Kind::kDisconnected) {
+    vnc_clients_.push_back(event);
+  }
+  if (vnc_told_) {
+    vnc_told_(event);
+  }
+}
+
+VncConfig HostedPc::vnc_config() {
   return {.listen = description_.vnc->listen,
           .port = description_.vnc->port,
           .password = vnc_password_,
-          .name = description_.name};
+          .name = description_.name,
+          .tell = [this](const VncEvent& event) { loop_->post([this, event] { note_vnc(event); }); }};
 }
 
 Result<std::unique_ptr<VncServer>> HostedPc::listen_vnc(const VncConfig& config) {
@@ -466,6 +478,8 @@ void HostedPc::drain() {
 }
 
 void HostedPc::close_drives() {
+  jobs_->end_all();
+  nodes_.close_all(*ring_);
   for (auto& drive : drives_) {
     if (drive->device() == nullptr) {
       continue;

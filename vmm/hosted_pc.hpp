@@ -15,6 +15,8 @@
 #include "block/uring/ring.hpp"
 #include "devices/vnc/vnc_server.hpp"
 #include "vmm/address_space.hpp"
+#include "vmm/block_jobs.hpp"
+#include "vmm/block_nodes.hpp"
 #include "vmm/board_pc.hpp"
 #include "vmm/char_backends.hpp"
 #include "vmm/config/description.hpp"
@@ -78,7 +80,7 @@ class HostedPc {
 
   /// Waits for all I/O of devices; what waits for room on the host's disk fails. Under the lock.
   void drain();
-  /// Flushes and closes the disks. Under the lock.
+  /// Gives up jobs, then flushes and closes the disks. Under the lock.
   void close_drives();
   void flush_streams();
   /// What VNC clients must know from now on. kNotFound without a server. The main thread.
@@ -86,6 +88,12 @@ class HostedPc {
     return vnc_ ? vnc_->set_password(password) : fail(ErrorCode::kNotFound, "no VNC server");
   }
   void stop_vnc() { vnc_.reset(); }
+  /// Null without one. The main thread.
+  [[nodiscard]] const VncServer* vnc() const { return vnc_.get(); }
+  /// Those that are connected, as far as the main thread has heard. Under the lock.
+  [[nodiscard]] const std::vector<VncEvent>& vnc_clients() const { return vnc_clients_; }
+  /// `told` is called of VNC clients, on the main thread under the lock.
+  void watch_vnc(std::function<void(const VncEvent&)> told) { vnc_told_ = std::move(told); }
 
   [[nodiscard]] const Description& description() const { return description_; }
   [[nodiscard]] std::mutex& lock() { return lock_; }
@@ -99,6 +107,8 @@ class HostedPc {
   [[nodiscard]] BoardPc& board() { return *board_; }
   /// In the order of the description. Under the lock.
   [[nodiscard]] const std::vector<std::unique_ptr<Drive>>& drives() const { return drives_; }
+  [[nodiscard]] BlockJobs& jobs() { return *jobs_; }
+  [[nodiscard]] BlockNodes& nodes() { return nodes_; }
   /// The screen; null without a video card.
   [[nodiscard]] DisplaySource* display() { return display_.get(); }
   /// Lines for the person who starts it: where VNC listens, names of ptys.
@@ -112,7 +122,8 @@ class HostedPc {
   [[nodiscard]] Result<void> make_streams();
   [[nodiscard]] Result<void> check_outputs() const;
   [[nodiscard]] Result<void> open_streams();
-  [[nodiscard]] VncConfig vnc_config() const;
+  [[nodiscard]] VncConfig vnc_config();
+  void note_vnc(const VncEvent& event);
   [[nodiscard]] Result<std::unique_ptr<VncServer>> listen_vnc(const VncConfig& config);
   [[nodiscard]] std::int64_t rtc_start() const;
 
@@ -126,6 +137,8 @@ class HostedPc {
   std::unique_ptr<Ring> ring_;
   SpaceWaiters space_;
   std::vector<std::unique_ptr<Drive>> drives_;
+  BlockNodes nodes_;
+  std::optional<BlockJobs> jobs_;
   PiixIde::Drives ide_drives_;
   std::vector<std::uint8_t> kernel_, initrd_;
   std::string vnc_password_;
@@ -146,6 +159,8 @@ class HostedPc {
   std::unique_ptr<BoardPc> board_;
   std::unique_ptr<DisplaySource> display_;
   std::unique_ptr<VncServer> vnc_;
+  std::function<void(const VncEvent&)> vnc_told_;
+  std::vector<VncEvent> vnc_clients_;  // the last step of each
   std::vector<std::string> notices_;
 };
 

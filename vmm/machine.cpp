@@ -12,7 +12,7 @@
 #include "base/bytes.hpp"
 #include "base/log.hpp"
 #include "vmm/dry_build.hpp"
-#include "vmm/monitor/qmp_media.hpp"
+#include "vmm/monitor/events.hpp"
 
 namespace whistler {
 namespace {
@@ -163,7 +163,7 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
           .bios_buffer = [&pc] { return bios_key_buffer(pc.board().memory()); },
           .all_read =
               [m = machine.get()](std::uint64_t id) { m->monitor_->event("X_KEYS_TYPED", {{"id", id}}); }});
-  qmp::watch_trays(*machine);
+  qmp::watch_machine(*machine);
   for (const auto& address : addresses) {
     if (auto listening = machine->monitor_->open(address); !listening) {
       return std::unexpected(Outcome{kExitUsage, listening.error().within("monitor").message});
@@ -339,7 +339,7 @@ void Machine::retry_space() {
     std::scoped_lock lock(pc_.lock());
     clock_.stop();
     pc_.space().retry();
-    while (pc_.ring().in_flight() != 0) {
+    while (pc_.space().trying()) {
       pc_.ring().run_once(true);
     }
     if (!pc_.space().empty() || outcome_) {
@@ -350,6 +350,7 @@ void Machine::retry_space() {
     if (paused_) {
       return;
     }
+    monitor_->event("RESUME");
     clock_.start();
   }
   unpark_all();
@@ -434,52 +435,6 @@ void Machine::quit() {
   finish({kExitPoweredOff, "ended by the monitor"});
 }
 
-void Machine::while_parked(const std::function<void()>& look) {
-  park_all();
-  {
-    const std::scoped_lock lock(pc_.lock());
-    look();
-    if (outcome_ || reset_asked_ || paused_ || paused_for_space_) {
-      return;  // they stay where they are until whoever holds them lets them go on
-    }
-  }
-  unpark_all();
-}
-
-Activity Machine::activity() {
-  Activity now;
-  for (std::size_t i = 0; i < threads_.size(); ++i) {
-    now.exits += vcpus_[i]->exits();
-    clockid_t clock{};
-    timespec used{};
-    if (::pthread_getcpuclockid(threads_[i].native_handle(), &clock) == 0 &&
-        ::clock_gettime(clock, &used) == 0) {
-      now.cpu_time += used.tv_sec * kNanosecondsPerSecond + used.tv_nsec;
-    }
-  }
-  return now;
-}
-
-bool Machine::halted_for_good() {
-  bool halted = true;
-  while_parked([&] {
-    for (const auto& vcpu : vcpus_) {
-      halted = halted && vcpu->halted_for_good();
-    }
-  });
-  return halted;
-}
-
-std::string Machine::registers() {
-  std::string text;
-  while_parked([&] {
-    for (const auto& vcpu : vcpus_) {
-      text += vcpu->describe(pc_.memory());
-    }
-  });
-  return text;
-}
-
 // --- Requests, under the machine lock ---
 
 void Machine::hold_vcpus() {
@@ -509,6 +464,9 @@ void Machine::finish(Outcome outcome) {
 
 void Machine::pause_for_space(const Error& error) {
   paused_for_space_ = true;
+  if (!paused_) {
+    monitor_->event("STOP");
+  }
   log(LogLevel::kError, fmt::format("{}; the guest is paused and goes on when there is room", error.message));
   hold_vcpus();
 }
@@ -555,6 +513,7 @@ void Machine::handle_event(unsigned index, VcpuEvent event) {
     ask_reset();
     return;
   }
+  monitor_->event("GUEST_PANICKED", {{"action", "poweroff"}});
   const auto what = event == VcpuEvent::kHalted ? "halted outside KVM's interrupt controller"
                                                 : vcpus_[index]->event_detail();
   finish({kExitGuestCrashed,

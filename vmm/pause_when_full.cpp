@@ -24,7 +24,9 @@ bool SpaceWaiters::enter(const Error& error) {
 
 Task<bool> SpaceWaiters::wait() {
   if (!given_up_) {
+    ++waiting_;
     co_await queue_.wait();
+    --waiting_;
   }
   co_return !given_up_;
 }

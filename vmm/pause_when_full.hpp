@@ -19,8 +19,9 @@ class SpaceWaiters {
 
   /// No request waits, and none that waited is being tried again.
   [[nodiscard]] bool empty() const { return requests_ == 0; }
-  /// Tries every waiting request once more. When their I/O is done, empty() tells whether all found room.
+  /// Tries every waiting request once more. When none is trying(), empty() tells whether all found room.
   void retry() { queue_.wake_all(); }
+  [[nodiscard]] bool trying() const { return requests_ != waiting_; }
   /// Nothing waits any longer: requests now fail to the guest, until start_over(). For a reset, which
   /// abandons them, and the end of the machine.
   void give_up();
@@ -37,7 +38,7 @@ class SpaceWaiters {
  private:
   std::function<void(const Error&)> on_full_;
   WaitQueue queue_;
-  std::size_t requests_ = 0;
+  std::size_t requests_ = 0, waiting_ = 0;
   bool given_up_ = false;
 };
 

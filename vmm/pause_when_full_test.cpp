@@ -62,6 +62,7 @@ TEST_CASE_METHOD(Fixture, "request_on_a_full_disk_waits_until_there_is_room", "[
   REQUIRE_FALSE(waiters.empty());
   waiters.retry();
   waiters.retry();
+  REQUIRE_FALSE(waiters.trying());
   REQUIRE_FALSE(result.has_value());
   REQUIRE(announced == 1);  // one pause, one line
   host->room = 1;

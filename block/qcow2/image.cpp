@@ -80,7 +80,7 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
   const auto l2_bytes = std::max(limit, kMinCacheBytes);
   image->l2_cache_ = std::make_unique<SliceCache>(device, "L2 table", slice_bytes, l2_bytes,
                                                   l2_bytes >= whole_disk ? l2_bytes : l2_bytes / 2);
-  image->refcounts_ = std::make_unique<Refcounts>(device, image->header_, slice_bytes, kRefcountCacheBytes);
+  image->make_refcounts();
   auto loaded = co_await image->load_encryption();
   if (!loaded) {
     co_return std::unexpected(loaded.error());
@@ -90,6 +90,10 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
     co_return std::unexpected(loaded.error());
   }
   co_return image;
+}
+
+void Image::make_refcounts() {
+  refcounts_ = std::make_unique<Refcounts>(*file_, header_, l2_cache_->slice_bytes(), kRefcountCacheBytes);
 }
 
 Task<Result<void>> Image::load_l1() {
@@ -209,7 +213,7 @@ Task<Result<void>> Image::note_change(std::uint64_t offset, std::uint64_t bytes)
   co_return noted;
 }
 
-Task<Result<void>> Image::close() {
+Task<Result<void>> Image::settle() {
   auto result = co_await refcounts_->release_tail();
   if (result && !read_only()) {
     result = co_await bitmaps_->sync();
@@ -225,6 +229,11 @@ Task<Result<void>> Image::close() {
   if (result && counts_deferred_ && !corrupt_) {
     result = co_await settle_counts();
   }
+  co_return result;
+}
+
+Task<Result<void>> Image::close() {
+  auto result = co_await settle();
   for (BlockDevice* device : {data_file_.get(), file_.get(), backing_.get()}) {
     if (device != nullptr) {
       auto closed = co_await device->close();

@@ -62,6 +62,8 @@ class Image final : public BlockDevice {
   /// What unallocated clusters show; without one they are zeroes.
   void set_backing(std::unique_ptr<BlockDevice> backing) { backing_ = std::move(backing); }
   [[nodiscard]] BlockDevice* backing() const { return backing_.get(); }
+  /// Takes it away; what it showed are zeroes from now on.
+  [[nodiscard]] std::unique_ptr<BlockDevice> take_backing() { return std::move(backing_); }
   void set_data_file(std::unique_ptr<BlockDevice> data_file) { data_file_ = std::move(data_file); }
   [[nodiscard]] bool encrypted() const { return header_.crypt_method != CryptMethod::kNone; }
   /// The LUKS header, if the encryption is LUKS.
@@ -91,6 +93,7 @@ class Image final : public BlockDevice {
   /// only subclusters allow that; without them such clusters stay as they are.
   [[nodiscard]] Task<Result<void>> preallocate(std::uint64_t offset, std::uint64_t bytes,
                                                Preallocation mode) override;
+  [[nodiscard]] Task<Result<void>> set_read_only(bool read_only) override;
   [[nodiscard]] Task<Result<void>> close() override;
 
   /// Writes one cluster compressed (`offset` at its start; all of it, or up to the end of the disk), or as it
@@ -168,6 +171,10 @@ class Image final : public BlockDevice {
   [[nodiscard]] std::unexpected<Error> corrupt(const std::string& reason) const;
   [[nodiscard]] Result<void> check_write(std::uint64_t offset, std::uint64_t bytes) const;
   [[nodiscard]] Task<Result<void>> load_l1();
+  void make_refcounts();
+  /// Writes what must be written once at the end, durably.
+  [[nodiscard]] Task<Result<void>> settle();
+  [[nodiscard]] Task<Result<void>> begin_writing();
   /// Writes what memory says and makes it durable. After a failure it is unknown which of the two is on disk,
   /// so the next writeback begins with this.
   [[nodiscard]] Task<Result<void>> write_header_fields();

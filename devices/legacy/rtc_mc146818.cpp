@@ -382,6 +382,14 @@ void RtcMc146818::write_time(std::uint8_t index, std::uint8_t value) {
   state_.ram[index] = value;
   if (running()) {
     start_clock(phase());
+    tell_time();
+  }
+}
+
+void RtcMc146818::tell_time() {
+  const auto offset = seconds() - config_.start_seconds - now() / kNanosecondsPerSecond;
+  if (told_ && std::exchange(told_offset_, offset) != offset) {
+    told_(offset);
   }
 }
 
@@ -410,6 +418,7 @@ void RtcMc146818::write_a(std::uint8_t value) {
   }
   if (!was_running && running()) {
     start_clock(phase());
+    tell_time();
   }
   if (period() != old_period) {
     restart_periodic(old_period);
@@ -428,6 +437,7 @@ void RtcMc146818::write_b(std::uint8_t value) {
     encode_time(state_.ram, shown);  // in the new format
   } else if (running()) {
     start_clock(phase());
+    tell_time();
   }
   if (period() != old_period) {
     restart_periodic(old_period);

@@ -13,8 +13,10 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/timer_queue.hpp"
 #include "devices/core/device.hpp"
@@ -53,6 +55,9 @@ class RtcMc146818 final : public Device, public IoHandler {
   /// What the clock shows, and sets it, in seconds since 1970 as Config::start_seconds.
   [[nodiscard]] std::int64_t seconds() const;
   void set_seconds(std::int64_t seconds);
+  /// `told` is called when the guest has set the clock, with how far that is, in seconds, from where it would
+  /// be if nobody ever had.
+  void watch_time(std::function<void(std::int64_t offset)> told) { told_ = std::move(told); }
 
   /// Bit 7 of the index port: the guest wants no NMI.
   [[nodiscard]] bool nmi_masked() const { return state_.nmi_masked; }
@@ -110,6 +115,8 @@ class RtcMc146818 final : public Device, public IoHandler {
   void write_b(std::uint8_t value);
   [[nodiscard]] std::uint8_t take_c();
 
+  /// After the guest has set the time.
+  void tell_time();
   void stop_clock();
   void start_clock(Nanoseconds phase);
   void settle();
@@ -117,6 +124,8 @@ class RtcMc146818 final : public Device, public IoHandler {
   void restart_periodic(std::uint64_t old_period);
   void update_irq();
 
+  std::function<void(std::int64_t)> told_;
+  std::int64_t told_offset_ = 0;
   TimerQueue& timers_;
   IrqLine irq_;
   Config config_;

@@ -267,3 +267,17 @@ TEST_CASE_METHOD(Fixture, "rtc_survives_random_accesses", "[rtc]") {
     }
   }
 }
+
+TEST_CASE_METHOD(Fixture, "rtc_set_by_the_guest_tells_how_far_off_it_is", "[rtc]") {
+  std::vector<std::int64_t> told;
+  rtc.watch_time([&](std::int64_t offset) { told.push_back(offset); });
+  step(10 * kNanosecondsPerSecond);
+  put(0x0B, 0x80 | kBinary24);
+  put(4, 3);  // an hour later than it is
+  REQUIRE(told.empty());
+  put(0x0B, kBinary24);
+  REQUIRE(told == std::vector<std::int64_t>{3600});
+  put(0x0B, 0x80 | kBinary24);
+  put(0x0B, kBinary24);
+  REQUIRE(told.size() == 1);  // no change
+}

@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "base/log.hpp"
+#include "devices/vnc/vnc_address.hpp"
 
 namespace whistler {
 namespace {
@@ -98,7 +99,9 @@ VncClient::VncClient(int socket, const VncConfig& config, VncMachine machine, in
       config_(config),
       machine_(machine),
       stop_event_(stop_event),
-      admit_(std::move(admit)) {}
+      admit_(std::move(admit)),
+      here_(local_address(socket)),
+      there_(peer_address(socket)) {}
 
 VncClient::~VncClient() {
   if (socket_ >= 0) {
@@ -111,7 +114,14 @@ VncClient::~VncClient() {
 
 void VncClient::disconnect() { ::shutdown(control_, SHUT_RDWR); }
 
+void VncClient::tell(VncEvent::Kind kind) const {
+  if (config_.tell) {
+    config_.tell({.kind = kind, .server = here_, .client = there_, .password = !config_.password.empty()});
+  }
+}
+
 void VncClient::run(LibVnc& library) {
+  tell(VncEvent::Kind::kConnected);
   library_ = &library;
   if (open()) {
     while (alive()) {
@@ -132,6 +142,7 @@ void VncClient::run(LibVnc& library) {
   }
   disconnect();
   finish_input();
+  tell(VncEvent::Kind::kDisconnected);
 }
 
 bool VncClient::open() {
@@ -233,7 +244,9 @@ void VncClient::read_handshake(bool hung_up) {
   }
   if (alive() && client_->state == rfbClientRec::RFB_NORMAL) {
     const bool shared = !last || peeked[0] != 0;
-    if (!admit_(*this, shared)) {
+    if (admit_(*this, shared)) {
+      tell(VncEvent::Kind::kInitialized);
+    } else {
       library_->close_client(client_);
     }
   }

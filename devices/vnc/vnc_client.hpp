@@ -54,6 +54,7 @@ class VncClient {
  private:
   using Time = std::chrono::steady_clock::time_point;
 
+  void tell(VncEvent::Kind kind) const;
   bool open();
   void serve();
   [[nodiscard]] bool alive() const;
@@ -86,6 +87,7 @@ class VncClient {
   VncMachine machine_;
   int stop_event_;
   Admit admit_;
+  const VncAddress here_, there_;
   std::atomic<bool> joined_ = false;
 
   // From here on, the client's thread only.

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "base/log.hpp"
+#include "devices/vnc/vnc_address.hpp"
 #include "devices/vnc/vnc_client.hpp"
 #include "devices/vnc/vnc_listener.hpp"
 
@@ -96,6 +97,10 @@ class VncServer::Impl {
   [[nodiscard]] std::size_t clients() const {
     const std::scoped_lock guard(lock_);
     return connections_.size();
+  }
+  [[nodiscard]] bool asks_password() const {
+    const std::scoped_lock guard(lock_);
+    return !config_.password.empty();
   }
   void set_password(std::string password) {
     const std::scoped_lock guard(lock_);
@@ -269,6 +274,8 @@ Result<void> VncServer::set_password(std::string password) {
   return sound;
 }
 
+VncAddress VncServer::local() const { return local_address(impl_->listener().fd); }
+bool VncServer::asks_password() const { return impl_->asks_password(); }
 std::size_t VncServer::clients() const { return impl_->clients(); }
 
 }  // namespace whistler

@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -35,6 +36,21 @@ enum class VncShare : std::uint8_t {
   kNever,      ///< one client at a time: others are refused while it stays
 };
 
+/// One end of a connection.
+struct VncAddress {
+  std::string host = {}, service = {};  ///< numeric; of "unix:" the path is the service
+  std::string family = {};              ///< "ipv4", "ipv6" or "unix"
+  bool operator==(const VncAddress&) const = default;
+};
+
+/// A step in the life of a client.
+struct VncEvent {
+  enum class Kind : std::uint8_t { kConnected, kInitialized, kDisconnected };
+  Kind kind = Kind::kConnected;
+  VncAddress server = {}, client = {};
+  bool password = false;  ///< the server asks for one
+};
+
 struct VncConfig {
   /// A numeric IPv4 or IPv6 address, "localhost", or "unix:PATH".
   std::string listen = "127.0.0.1";
@@ -46,6 +62,8 @@ struct VncConfig {
   /// What viewers show as the window's title.
   std::string name = "Whistler";
   VncShare share = VncShare::kAlways;
+  /// Told of clients; in their threads, under no lock.
+  std::function<void(const VncEvent&)> tell = {};
 };
 
 /// At most one at a time in a process, as libvncserver keeps the security types it offers in one place.
@@ -69,6 +87,10 @@ class VncServer {
   [[nodiscard]] unsigned port() const;
   /// For a person: "127.0.0.1:5900", "[::1]:5900" or "unix:PATH".
   [[nodiscard]] const std::string& address() const;
+  /// Where it listens.
+  [[nodiscard]] VncAddress local() const;
+  /// Any thread.
+  [[nodiscard]] bool asks_password() const;
   /// The password that clients need from now on; those who are in stay. Empty: none. kInvalid as for start().
   /// Any thread.
   [[nodiscard]] Result<void> set_password(std::string password);

@@ -485,6 +485,30 @@ TEST_CASE("vnc_port_minus_one_takes_a_free_port_from_5900", "[vnc]") {
   CHECK(first.server->address() == "127.0.0.1:" + std::to_string(first.server->port()));
 }
 
+TEST_CASE("vnc_tells_of_a_clients_life", "[vnc]") {
+  std::mutex lock;
+  std::vector<VncEvent> told;
+  VncConfig config = on_any_port();
+  config.tell = [&](const VncEvent& event) {
+    const std::scoped_lock guard(lock);
+    told.push_back(event);
+  };
+  {
+    Fixture fixture(config);
+    Client client = fixture.login();
+    client.request(false);
+    client.update();
+    CHECK(fixture.server->local().service == std::to_string(fixture.server->port()));
+  }
+  REQUIRE(told.size() == 3);
+  CHECK(told[0].kind == VncEvent::Kind::kConnected);
+  CHECK(told[1].kind == VncEvent::Kind::kInitialized);
+  CHECK(told[2].kind == VncEvent::Kind::kDisconnected);
+  CHECK(told[0].client.host == "127.0.0.1");
+  CHECK(told[0].client.family == "ipv4");
+  CHECK(told[0].client == told[2].client);
+}
+
 TEST_CASE("vnc_bad_configuration_is_an_error", "[vnc]") {
   std::mutex lock;
   PaintedDisplay display;

@@ -6,6 +6,7 @@ import subprocess
 import unittest
 
 from cli_case import CliCase, needs, needs_kvm, needs_root, tool
+from monitor import Qmp
 
 BOOT = 240
 SECTORS = 48  # written by the guest, one in each cluster
@@ -66,12 +67,13 @@ class HostDiskFull(CliCase):
         free = os.statvfs(self.small)
         os.truncate(self.small / "filler", (self.small / "filler").stat().st_size // 4096 * 4096 - (16 - free.f_bavail) * 4096)
 
-    def paused(self, cache="writeback"):
+    def paused(self, cache="writeback", *arguments, meanwhile=lambda: None):
         machine = self.machine(memory="32M", drives=[{"id": "hda", "file": str(self.disk), "format": "qcow2", "cache": cache}],
                                debug={"exit_port": "0xf4"})
         errors = self.path("errors")
         with open(errors, "w", encoding="utf-8") as file:
-            process = self.start("run", machine, "--timeout", str(BOOT), stderr=file)
+            process = self.start("run", machine, "--timeout", str(BOOT), *arguments, stderr=file)
+        meanwhile()
         self.until("the pause", lambda: "paused" in errors.read_text() or process.poll() is not None, BOOT)
         self.assertIsNone(process.poll(), errors.read_text())
         self.assertIn("disk.qcow2", errors.read_text())
@@ -110,6 +112,26 @@ class HostDiskFull(CliCase):
         self.assertEqual(process.wait(BOOT), 3, errors.read_text())
         self.assert_sound()
         self.assertEqual(self.data(), [True] * SECTORS)
+
+    def test_monitor_is_told(self):
+        clients = []
+
+        def connect():
+            self.until("the monitor", lambda: self.path("qmp").exists())
+            clients.append(Qmp(self.path("qmp")))
+            clients[0].ask("qmp_capabilities")
+
+        process, errors = self.paused("writeback", "--qmp", f"unix:{self.path('qmp')},server", meanwhile=connect)
+        client = clients[0]
+        self.addCleanup(client.close)
+        failed = client.event("BLOCK_IO_ERROR")["data"]
+        self.assertEqual(failed, {"device": "hda", "node-name": "hda", "operation": "write", "action": "stop", "nospace": True,
+                                  "reason": "No space left on device"})
+        client.event("STOP")
+        self.assertEqual(client.ask("query-status")["return"]["status"], "io-error")
+        tool("mount", "-o", "remount,size=16M", self.small)
+        client.event("RESUME")
+        self.assertEqual(process.wait(BOOT), 3, errors.read_text())
 
     def test_stopped_while_paused(self):
         process, errors = self.paused()

@@ -26,6 +26,30 @@ KEYBOARD = """
     jmp next
 """
 
+TRIPLE_FAULT = """
+    lidt [cs:nothing]
+    int 3
+  nothing: dw 0
+    dd 0
+"""
+# 02:00 becomes 03:00, with the clock held meanwhile.
+SET_HOUR = """
+    mov al, 0x0b
+    out 0x70, al
+    mov al, 0x82
+    out 0x71, al
+    mov al, 4
+    out 0x70, al
+    mov al, 3
+    out 0x71, al
+    mov al, 0x0b
+    out 0x70, al
+    mov al, 2
+    out 0x71, al
+  done: hlt
+    jmp done
+"""
+
 
 class Qmp:
     """A client that knows the protocol and nothing else."""
@@ -262,6 +286,38 @@ class Monitor(RomCase):
         for name in names:
             if name.startswith("query-"):
                 self.assertIn("return", client.ask(name), name)
+
+    def test_crash_is_told(self):
+        process = self.run_with(TRIPLE_FAULT, "--paused")
+        client = self.client()
+        client.ask("cont")
+        self.assertEqual(client.event("GUEST_PANICKED")["data"], {"action": "poweroff"})
+        self.assertEqual(client.event("SHUTDOWN")["data"], {"guest": True, "reason": "guest-panic"})
+        self.assertEqual(process.wait(30), 4)
+
+    def test_clock_set_by_the_guest_is_told(self):
+        self.run_with(SET_HOUR, "--paused", clock={"base": "utc", "start": 1296612000})
+        client = self.client()
+        client.ask("cont")
+        self.assertAlmostEqual(client.event("RTC_CHANGE")["data"]["offset"], 3600, delta=2)
+
+    def test_vnc_clients_are_told(self):
+        self.run_with(vnc={"listen": "127.0.0.1", "port": -1})
+        client = self.client()
+        server = client.ask("query-vnc")["return"]
+        self.assertEqual((server["enabled"], server["auth"], server["clients"]), (True, "none", []))
+        with socket.create_connection(("127.0.0.1", int(server["service"]))) as viewer, viewer.makefile("rwb", 0) as rfb:
+            rfb.write(rfb.read(12))
+            rfb.read(rfb.read(1)[0])
+            rfb.write(b"\x01")
+            rfb.read(4)
+            rfb.write(b"\x01")
+            told = client.event("VNC_INITIALIZED")["data"]
+            self.assertEqual(told["client"]["service"], str(viewer.getsockname()[1]))
+            self.assertEqual(told["server"]["auth"], "none")
+            self.assertEqual(len(client.ask("query-vnc")["return"]["clients"]), 1)
+        client.event("VNC_CONNECTED")
+        client.event("VNC_DISCONNECTED")
 
     def test_connects_to_a_listener(self):
         with socket.socket(socket.AF_UNIX) as listener:

@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODULES = ["bad_input", "described", "importing", "running", "host_disk_full", "monitor", "service", "plans"]
+MODULES = ["bad_input", "described", "importing", "running", "host_disk_full", "monitor", "jobs", "service", "plans"]
 # Of plans only what needs no guest: the rest is run by name until all of it passes.
 BY_DEFAULT = [m for m in MODULES if m != "plans"] + ["plans.Wrong", "plans.PlanSchema"]
 

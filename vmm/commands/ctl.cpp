@@ -30,7 +30,8 @@ constexpr int kRefused = 1;  // the machine says no, or is not there
 struct CtlOptions {
   std::string machine, command;
   std::vector<std::string> arguments;
-  bool json = false, force = false;
+  std::string drive, format;
+  bool json = false, force = false, no_wait = false;
 };
 
 struct Context {
@@ -140,7 +141,93 @@ void print_screen(const Json& screen) {
   }
 }
 
+void print_jobs(const Json& jobs) {
+  fmt::print("{:<16} {:<8} {:<10} {:>14} {:>14} {:>6}\n", "JOB", "KIND", "STATUS", "DONE", "OF", "%");
+  for (const auto& job : jobs) {
+    const auto done = job["offset"].get<std::uint64_t>();
+    const auto all = job["len"].get<std::uint64_t>();
+    fmt::print("{:<16} {:<8} {:<10} {:>14} {:>14} {:>6}\n", one_line(job["device"].get<std::string>()),
+               job["type"].get<std::string>(), job["status"].get<std::string>(), done, all,
+               all == 0 ? 100 : done * 100 / all);
+  }
+}
+
 std::string absolute(const std::string& file) { return std::filesystem::absolute(file).string(); }
+
+/// The drive that is named, or the only disk.
+Result<std::string> chosen_drive(const Context& c) {
+  if (!c.options.drive.empty()) {
+    return c.options.drive;
+  }
+  const auto drives = c.monitor.ask("query-block");
+  if (!drives) {
+    return std::unexpected(drives.error());
+  }
+  std::vector<std::string> disks;
+  for (const auto& drive : *drives) {
+    if (!drive["removable"].get<bool>()) {
+      disks.push_back(drive["device"].get<std::string>());
+    }
+  }
+  if (disks.size() != 1) {
+    return fail(ErrorCode::kInvalid,
+                disks.empty() ? "the machine has no disk"
+                              : fmt::format("which disk? --device is one of {}", fmt::join(disks, ", ")));
+  }
+  return disks[0];
+}
+
+Result<void> snapshot_disk(const Context& c, const std::string& file) {
+  const auto drive = chosen_drive(c);
+  if (!drive) {
+    return std::unexpected(drive.error());
+  }
+  auto done = tell(c, "blockdev-snapshot-sync", {{"device", *drive}, {"snapshot-file", absolute(file)}});
+  if (done && !c.options.json) {
+    fmt::print(
+        "{}: what the guest writes goes to {} from now on.\nThe machine must be started from that file next "
+        "time: put it into its description.\n",
+        *drive, file);
+  }
+  return done;
+}
+
+/// Until the job is over; how it ended.
+Result<void> wait_for_job(const Context& c, const std::string& id) {
+  constexpr std::chrono::milliseconds kPause{200};
+  while (true) {
+    const auto jobs = c.monitor.ask("query-jobs");
+    if (!jobs) {
+      return std::unexpected(jobs.error());
+    }
+    const auto job = std::ranges::find_if(*jobs, [&](const Json& each) { return each["id"] == id; });
+    if (job == jobs->end()) {
+      return fail(ErrorCode::kCancelled, "somebody has cancelled it");
+    }
+    if ((*job)["status"] == "concluded") {
+      static_cast<void>(c.monitor.ask("job-dismiss", {{"id", id}}));
+      return job->contains("error") ? fail(ErrorCode::kIo, (*job)["error"].get<std::string>())
+                                    : Result<void>{};
+    }
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+Result<void> backup(const Context& c, const std::string& file) {
+  const auto drive = chosen_drive(c);
+  if (!drive) {
+    return std::unexpected(drive.error());
+  }
+  const auto id = "backup-" + *drive;
+  auto done = tell(c, "drive-backup",
+                   {{"device", *drive},
+                    {"job-id", id},
+                    {"target", absolute(file)},
+                    {"format", c.options.format},
+                    {"sync", "full"},
+                    {"auto-dismiss", c.options.no_wait}});
+  return done && !c.options.no_wait ? wait_for_job(c, id) : done;
+}
 
 struct Command {
   std::string_view name, arguments, help;
@@ -194,6 +281,14 @@ constexpr auto kCommands = std::to_array<Command>({
        return tell(c, "blockdev-change-medium",
                    {{"device", words[0]}, {"filename", absolute(words[1])}, {"force", c.options.force}});
      }},
+    {"snapshot-disk", "FILE", "Keep a disk as it is: the guest writes to FILE from now on", 1, 1,
+     [](const Context& c, const Words& words) { return snapshot_disk(c, words[0]); }},
+    {"backup", "FILE", "Copy a disk as it is now; the guest goes on", 1, 1,
+     [](const Context& c, const Words& words) { return backup(c, words[0]); }},
+    {"jobs", "", "What is being done to its disks", 0, 0,
+     [](const Context& c, const Words&) { return show(c, "query-block-jobs", print_jobs); }},
+    {"cancel", "JOB", "Give up a job", 1, 1,
+     [](const Context& c, const Words& words) { return tell(c, "job-cancel", {{"id", words[0]}}); }},
     {"stats", "", "What went through its drives", 0, 0,
      [](const Context& c, const Words&) { return show(c, "query-blockstats", print_stats); }},
 });
@@ -262,7 +357,8 @@ std::string help() {
       "Exit status: 0 done; 1 the machine refuses or is not there; 2 arguments.\n\n"
       "Example: whistler ctl list\n"
       "         whistler ctl winxp screenshot now.png\n"
-      "         whistler ctl winxp.json insert cd0 drivers.iso";
+      "         whistler ctl winxp.json insert cd0 drivers.iso\n"
+      "         whistler ctl winxp backup --device hda monday.qcow2";
   return text;
 }
 
@@ -276,6 +372,11 @@ void add_ctl_command(CLI::App& app, int& status) {
   command->add_option("COMMAND", options->command, "What to do; see below");
   command->add_option("ARGUMENTS", options->arguments, "What it needs");
   command->add_flag("--json", options->json, "Answers for scripts, as QMP gives them");
+  command->add_option("--device", options->drive, "The disk to snapshot or back up, if there are several");
+  command->add_option("--format", options->format, "Of the backup: qcow2 or raw")
+      ->default_val("qcow2")
+      ->check(CLI::IsMember({"qcow2", "raw"}));
+  command->add_flag("--no-wait", options->no_wait, "Begin the backup, and do not wait for its end");
   command->add_flag("--force", options->force, "Open a drive though the guest has locked it");
   command->footer(help());
   command->callback([options, &status] { status = ctl(*options); });

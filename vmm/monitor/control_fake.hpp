@@ -1,6 +1,8 @@
 // A machine for tests of the monitor: all but processors, with what is asked of it written down.
 #pragma once
 
+#include <sys/epoll.h>
+
 #include <catch2/catch.hpp>
 #include <memory>
 #include <string>
@@ -8,8 +10,8 @@
 #include <vector>
 
 #include "vmm/host_clock.hpp"
+#include "vmm/monitor/events.hpp"
 #include "vmm/monitor/machine_control.hpp"
-#include "vmm/monitor/qmp_media.hpp"
 
 namespace whistler {
 
@@ -41,7 +43,8 @@ class ControlFake final : public MachineControl {
                                               KeyFeeder::Guest{.ready = [] { return false; },
                                                                .bios_buffer = [] { return BiosKeyBuffer{}; },
                                                                .all_read = [](std::uint64_t) {}});
-    qmp::watch_trays(*fake);
+    pc.loop().watch(pc.ring().fd(), EPOLLIN, [&pc](std::uint32_t) { pc.ring().run_once(false); });
+    qmp::watch_machine(*fake);
     return fake;
   }
 

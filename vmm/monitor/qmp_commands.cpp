@@ -7,9 +7,14 @@
 #include <utility>
 
 #include "vmm/board_pc.hpp"
+#include "vmm/monitor/drive_action.hpp"
+#include "vmm/monitor/events.hpp"
+#include "vmm/monitor/qmp_chain.hpp"
 #include "vmm/monitor/qmp_guest.hpp"
 #include "vmm/monitor/qmp_input.hpp"
+#include "vmm/monitor/qmp_jobs.hpp"
 #include "vmm/monitor/qmp_media.hpp"
+#include "vmm/monitor/qmp_nodes.hpp"
 #include "vmm/monitor/screen_file.hpp"
 
 namespace whistler::qmp {
@@ -174,8 +179,36 @@ std::span<const Command> commands() {
       {"blockdev-close-tray", close_tray},
       {"blockdev-remove-medium", remove_medium},
       {"block_resize", resize_disk},
+      {"query-named-block-nodes", query_named_block_nodes},
+      {"blockdev-snapshot-sync", snapshot_sync},
+      {"blockdev-snapshot-internal-sync", snapshot_internal_sync},
+      {"blockdev-snapshot-delete-internal-sync", delete_internal_snapshot},
+      {"transaction", transaction},
+      {"blockdev-add", add_node},
+      {"blockdev-del", delete_node},
+      {"blockdev-backup", blockdev_backup},
+      {"drive-backup", drive_backup},
+      {"drive-mirror", drive_mirror},
+      {"block-commit", block_commit},
+      {"block-stream", block_stream},
+      {"query-block-jobs", question<query_block_jobs>},
+      {"block-job-cancel", block_job_cancel},
+      {"block-job-pause", block_job_pause},
+      {"block-job-resume", block_job_resume},
+      {"block-job-set-speed", block_job_set_speed},
+      {"block-job-complete", block_job_complete},
+      {"block-job-finalize", block_job_finalize},
+      {"block-job-dismiss", block_job_dismiss},
+      {"query-jobs", question<query_jobs>},
+      {"job-cancel", job_cancel},
+      {"job-pause", job_pause},
+      {"job-resume", job_resume},
+      {"job-complete", job_complete},
+      {"job-finalize", job_finalize},
+      {"job-dismiss", job_dismiss},
       {"query-cpus-fast", question<cpus>},
       {"query-mice", question<mice>},
+      {"query-vnc", question<query_vnc>},
       {"query-chardev", question<character_devices>},
       {"memsave", save_linear},
       {"pmemsave", save_physical},

@@ -1,7 +1,6 @@
 #include "vmm/monitor/qmp_media.hpp"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <chrono>
 #include <cstring>
@@ -10,6 +9,7 @@
 #include "base/log.hpp"
 #include "block/formats/drivers.hpp"
 #include "block/open.hpp"
+#include "vmm/monitor/job_arguments.hpp"
 
 namespace whistler::qmp {
 namespace {
@@ -44,6 +44,9 @@ Answer<Drive*> drive_with_tray(MachineControl& machine, const DriveName& name) {
 }
 
 Answer<void> pull_out(MachineControl& machine, const Drive& drive, const std::string& name, bool force) {
+  if (auto idle = check_no_job(machine, drive); !idle) {
+    return idle;
+  }
   AtapiCdrom* cdrom = cdrom_of(machine, drive);
   if (!cdrom->tray_open() && !cdrom->eject(force)) {
     return refuse(fmt::format(
@@ -87,10 +90,36 @@ Answer<Json> with_tray(MachineControl& machine, Arguments& arguments, Action act
   return done ? Answer<Json>(Json::object()) : std::unexpected(done.error());
 }
 
-std::uint64_t allocated_bytes(const std::string& file) {
-  struct stat info{};
-  return ::stat(file.c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_blocks) * 512 : 0;
+void add_kind(Json& stats, const std::string& kind, const IoCounts::Kind& counts) {
+  stats[kind + "_operations"] = counts.requests;
+  stats["failed_" + kind + "_operations"] = counts.failed;
+  stats["invalid_" + kind + "_operations"] = 0;
+  stats[kind + "_total_time_ns"] = counts.nanoseconds;
 }
+
+Json stats_of(const IoCounts& counts) {
+  Json stats;
+  add_kind(stats, "rd", counts.reads);
+  add_kind(stats, "wr", counts.writes);
+  add_kind(stats, "flush", counts.flushes);
+  add_kind(stats, "unmap", counts.discards);
+  stats["rd_bytes"] = counts.reads.bytes;
+  stats["wr_bytes"] = counts.writes.bytes;
+  stats["unmap_bytes"] = counts.discards.bytes;
+  for (const auto* merged : {"rd_merged", "wr_merged", "unmap_merged"}) {
+    stats[merged] = 0;
+  }
+  stats["wr_highest_offset"] = counts.highest_write;
+  stats["account_invalid"] = true;
+  stats["account_failed"] = true;
+  stats["timed_stats"] = Json::array();
+  if (counts.last_request != 0) {
+    stats["idle_time_ns"] = std::chrono::steady_clock::now().time_since_epoch().count() - counts.last_request;
+  }
+  return stats;
+}
+
+}  // namespace
 
 Json inserted(Drive& drive) {
   const auto& description = drive.description();
@@ -98,7 +127,7 @@ Json inserted(Drive& drive) {
   Json image = {{"virtual-size", drive.device()->size()},
                 {"filename", description.file},
                 {"format", description.format},
-                {"actual-size", allocated_bytes(description.file)},
+                {"actual-size", host_bytes_of(description.file)},
                 {"dirty-flag", false}};
   std::string below;
   for (auto* layer = drive.image()->backing(); layer != nullptr; layer = layer->backing()) {
@@ -130,37 +159,6 @@ Json inserted(Drive& drive) {
   json["image"] = std::move(image);
   return json;
 }
-
-void add_kind(Json& stats, const std::string& kind, const IoCounts::Kind& counts) {
-  stats[kind + "_operations"] = counts.requests;
-  stats["failed_" + kind + "_operations"] = counts.failed;
-  stats["invalid_" + kind + "_operations"] = 0;
-  stats[kind + "_total_time_ns"] = counts.nanoseconds;
-}
-
-Json stats_of(const IoCounts& counts) {
-  Json stats;
-  add_kind(stats, "rd", counts.reads);
-  add_kind(stats, "wr", counts.writes);
-  add_kind(stats, "flush", counts.flushes);
-  add_kind(stats, "unmap", counts.discards);
-  stats["rd_bytes"] = counts.reads.bytes;
-  stats["wr_bytes"] = counts.writes.bytes;
-  stats["unmap_bytes"] = counts.discards.bytes;
-  for (const auto* merged : {"rd_merged", "wr_merged", "unmap_merged"}) {
-    stats[merged] = 0;
-  }
-  stats["wr_highest_offset"] = counts.highest_write;
-  stats["account_invalid"] = true;
-  stats["account_failed"] = true;
-  stats["timed_stats"] = Json::array();
-  if (counts.last_request != 0) {
-    stats["idle_time_ns"] = std::chrono::steady_clock::now().time_since_epoch().count() - counts.last_request;
-  }
-  return stats;
-}
-
-}  // namespace
 
 Drive* find_drive(MachineControl& machine, std::string_view id) {
   for (const auto& drive : machine.pc().drives()) {
@@ -208,6 +206,9 @@ Answer<Json> remove_medium(MachineControl& machine, Arguments& arguments) {
   return with_tray(machine, arguments, [&](Drive& drive, const std::string& name, bool) -> Answer<void> {
     if (!cdrom_of(machine, drive)->tray_open()) {
       return refuse(fmt::format("Tray of device '{}' is not open", name));
+    }
+    if (auto idle = check_no_job(machine, drive); !idle) {
+      return idle;
     }
     take_out(machine, drive);
     return {};
@@ -272,6 +273,9 @@ Answer<Json> resize_disk(MachineControl& machine, Arguments& arguments) {
   }
   if (drive->device() == nullptr) {
     return refuse(fmt::format("Device '{}' has no medium", device));
+  }
+  if (auto idle = check_no_job(machine, *drive); !idle) {
+    return std::unexpected(idle.error());
   }
   if (size <= 0 || size % kSector != 0) {
     return refuse("Parameter 'size' expects a >0 size");

@@ -20,6 +20,8 @@ namespace whistler::qmp {
 [[nodiscard]] Json query_block(MachineControl& machine);
 [[nodiscard]] Answer<Json> query_block_stats(MachineControl& machine, Arguments& arguments);
 
+/// What query-block says of the medium in a drive, which has one. Under the machine lock.
+[[nodiscard]] Json inserted(Drive& drive);
 /// The drive called `id`; null if there is none. Under the machine lock.
 [[nodiscard]] Drive* find_drive(MachineControl& machine, std::string_view id);
 /// QEMU's words for a drive that is not there by either name.

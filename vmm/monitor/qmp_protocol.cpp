@@ -206,6 +206,30 @@ Json Arguments::list(const std::string& key) {
   return value;
 }
 
+Json Arguments::object(const std::string& key) {
+  Json value = take(key);
+  if (value.is_null()) {
+    fail(fmt::format("Parameter '{}' is missing", key));
+  } else if (!value.is_object()) {
+    fail(fmt::format("Invalid parameter type for '{}', expected: object", key));
+  }
+  return value.is_object() ? value : Json::object();
+}
+
+std::size_t Arguments::word_or(const std::string& key, std::span<const std::string_view> words,
+                               std::size_t otherwise) {
+  if (!left_.contains(key)) {
+    return otherwise;
+  }
+  const auto word = text_or(key, {});
+  const auto found = std::ranges::find(words, word);
+  if (found == words.end()) {
+    fail(fmt::format("Parameter '{}' does not accept value '{}'", key, word));
+    return otherwise;
+  }
+  return static_cast<std::size_t>(found - words.begin());
+}
+
 Answer<void> Arguments::finish() {
   if (!refusal_ && !left_.empty()) {
     fail(fmt::format("Parameter '{}' is unexpected", left_.items().begin().key()));

@@ -7,8 +7,10 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.hpp"
 
@@ -76,12 +78,20 @@ class Arguments {
   [[nodiscard]] std::int64_t number(const std::string& key);
   [[nodiscard]] bool flag_or(const std::string& key, bool otherwise);
   [[nodiscard]] Json list(const std::string& key);
+  [[nodiscard]] Json object(const std::string& key);
+  [[nodiscard]] bool has(const std::string& key) const { return left_.contains(key); }
+  /// A word of `words`, by its place among them.
+  [[nodiscard]] std::size_t word_or(const std::string& key, std::span<const std::string_view> words,
+                                    std::size_t otherwise);
+  /// All that nobody has asked for yet, for a command that knows what to make of any.
+  [[nodiscard]] Json rest() { return std::exchange(left_, Json::object()); }
+  /// What a value means is not allowed.
+  void fail(std::string description);
   [[nodiscard]] Answer<void> finish();
 
  private:
   /// Takes the member out; null if it is not there.
   Json take(const std::string& key);
-  void fail(std::string description);
 
   Json left_;
   std::optional<Refusal> refusal_;

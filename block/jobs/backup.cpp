@@ -1,0 +1,114 @@
+#include "block/jobs/backup.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/bytes.hpp"
+
+namespace whistler {
+Backup::Backup(DriveImage& drive, std::unique_ptr<BlockDevice> target, CopySync sync, std::uint64_t cluster)
+    : drive_(drive),
+      target_(std::move(target)),
+      sync_(sync),
+      copied_(drive.size(), copy_unit_bits(cluster)) {}
+
+void Backup::begin() { drive_.watch(this); }
+
+Task<Copied> Backup::copy(std::uint64_t begin, std::uint64_t end, const CopyBuffer& buffer) {
+  RangeLock::Hold hold(pieces_, begin, end, RangeLock::Mode::kExclusive);
+  co_await hold;
+  auto& source = drive_.image();
+  const BlockDevice* below = sync_ == CopySync::kTop ? source.backing() : nullptr;
+  Copied copied;
+  for (auto at = begin; at < end && copied.result;) {
+    const auto stretch = copied_.stretch(at);
+    auto length = std::min(stretch.bytes, end - at);
+    if (!stretch.dirty) {
+      const auto status = co_await unit_status(source, below, at, length, copied_.granularity());
+      if (!status) {
+        copied.result = std::unexpected(status.error());
+        break;
+      }
+      length = status->bytes;
+      if (sync_ != CopySync::kTop || status->allocated) {
+        copied = co_await copy_stretch(source, *target_, at, length, *status, buffer);
+      }
+      if (copied.result) {
+        copied_.set(at, length);
+      }
+    }
+    at += length;
+  }
+  co_return copied;
+}
+
+Task<void> Backup::before_change(std::uint64_t offset, std::uint64_t bytes) {
+  if (failed_before_write_ || bytes == 0 || offset >= drive_.size()) {
+    co_return;
+  }
+  const auto begin = align_down(offset, copied_.granularity());
+  const auto end = std::min(align_up(offset + bytes, copied_.granularity()), drive_.size());
+  auto at = begin;
+  for (auto stretch = copied_.stretch(at); at < end && stretch.dirty; stretch = copied_.stretch(at)) {
+    at += stretch.bytes;
+  }
+  if (at >= end) {
+    co_return;  // all of it is copied; this is what most requests find
+  }
+  const CopyBuffer buffer(static_cast<std::size_t>(std::min<std::uint64_t>(end - begin, 1U << 20)));
+  auto copied = co_await copy(begin, end, buffer);
+  if (!copied.result && !failed_before_write_) {
+    failed_before_write_ = copied.result.error();
+    if (job_ != nullptr) {
+      job_->wake();
+    }
+  }
+}
+
+Task<Result<void>> Backup::run(BlockJob& job) {
+  job_ = &job;
+  const auto size = drive_.size();
+  job.expect(size);
+  const CopyBuffer buffer(static_cast<std::size_t>(std::max(job.piece_bytes(), copied_.granularity())));
+  Result<void> done;
+  while (sync_ == CopySync::kNone && done && !failed_before_write_) {
+    done = co_await job.wait();
+  }
+  for (std::uint64_t at = 0; at < size && done && !failed_before_write_ && sync_ != CopySync::kNone;) {
+    const auto piece = std::max(job.piece_bytes(), copied_.granularity());
+    const auto length = std::min(piece, size - at);
+    auto copied = co_await copy(at, at + length, buffer);
+    if (!copied.result) {
+      done = co_await job.judge(copied.result.error(), copied.write);
+      continue;
+    }
+    job.progress(length);
+    at += length;
+    done = co_await job.pace(length);
+  }
+  job_ = nullptr;
+  if (done && failed_before_write_) {
+    done = co_await job.judge(*failed_before_write_, true);
+    done = std::unexpected(*failed_before_write_);
+  }
+  co_return done;
+}
+
+Task<Result<void>> Backup::conclude() {
+  auto done = co_await target_->flush();
+  if (done && failed_before_write_) {
+    done = std::unexpected(*failed_before_write_);
+  }
+  co_return done;
+}
+
+Task<void> Backup::clean_up() {
+  co_await drive_.hold();
+  drive_.watch(nullptr);
+  drive_.release();
+  // What it holds is durable if the job went well, and of no interest otherwise.
+  static_cast<void>(co_await target_->close());
+  target_.reset();
+}
+
+}  // namespace whistler

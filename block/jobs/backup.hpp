@@ -1,0 +1,50 @@
+// backup: a copy of a drive as it is when the job starts, made while the guest goes on writing.
+//
+// What the guest is about to change is copied before ("copy before write"). A copy that fails for that fails
+// the job, never the guest's request.
+#pragma once
+
+#include <memory>
+
+#include "block/dirty_bits.hpp"
+#include "block/drive_image.hpp"
+#include "block/jobs/copy.hpp"
+#include "block/range_lock.hpp"
+
+namespace whistler {
+
+enum class CopySync : std::uint8_t {
+  kFull,  ///< everything
+  kTop,   ///< what the top layer holds; the target stands on the same backing file
+  kNone,  ///< only what changes from now on: the target stands on the drive's own image
+};
+
+class Backup final : public JobWork, private ChangeWatcher {
+ public:
+  /// `target` is at least as large as the drive, and opened without its backing file. It is filled in pieces
+  /// of `cluster` bytes at least.
+  Backup(DriveImage& drive, std::unique_ptr<BlockDevice> target, CopySync sync, std::uint64_t cluster);
+
+  /// While the drive is held: this is the moment that the copy shows.
+  void begin();
+
+  [[nodiscard]] std::string_view type() const override { return "backup"; }
+  [[nodiscard]] Task<Result<void>> run(BlockJob& job) override;
+  [[nodiscard]] Task<Result<void>> conclude() override;
+  [[nodiscard]] Task<void> clean_up() override;
+
+ private:
+  [[nodiscard]] Task<void> before_change(std::uint64_t offset, std::uint64_t bytes) override;
+  /// Copies what is not copied yet of whole pieces.
+  [[nodiscard]] Task<Copied> copy(std::uint64_t begin, std::uint64_t end, const CopyBuffer& buffer);
+
+  DriveImage& drive_;
+  std::unique_ptr<BlockDevice> target_;
+  CopySync sync_;
+  DirtyBits copied_;
+  RangeLock pieces_;
+  BlockJob* job_ = nullptr;  // while run() runs
+  std::optional<Error> failed_before_write_;
+};
+
+}  // namespace whistler

@@ -1,0 +1,141 @@
+#include "vmm/monitor/drive_action.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "vmm/monitor/wait_for.hpp"
+
+namespace whistler::qmp {
+namespace {
+
+using Actions = std::vector<std::unique_ptr<DriveAction>>;
+
+/// The action that makes a transaction fail, for those who want to see what that is like.
+class Abort final : public DriveAction {
+ public:
+  [[nodiscard]] DriveImage* drive() override { return nullptr; }
+  [[nodiscard]] Task<Answer<void>> prepare() override {
+    co_return refuse("Transaction aborted using Abort action");
+  }
+  [[nodiscard]] Task<Answer<void>> freeze() override { co_return Answer<void>{}; }
+  void commit() override {}
+  [[nodiscard]] Task<void> abort() override { co_return; }
+};
+
+Task<Answer<Json>> run(Actions actions) {
+  Answer<void> done;
+  std::size_t prepared = 0;
+  for (; prepared < actions.size() && done; ++prepared) {
+    done = co_await actions[prepared]->prepare();
+  }
+  std::vector<DriveImage*> held;
+  for (std::size_t i = 0; i < actions.size() && done; ++i) {
+    auto* const drive = actions[i]->drive();
+    if (drive != nullptr && std::ranges::find(held, drive) == held.end()) {
+      co_await drive->hold();
+      held.push_back(drive);
+    }
+  }
+  for (std::size_t i = 0; i < actions.size() && done; ++i) {
+    done = co_await actions[i]->freeze();
+  }
+  for (std::size_t i = 0; i < prepared; ++i) {
+    if (done) {
+      actions[i]->commit();
+    } else {
+      co_await actions[i]->abort();
+    }
+  }
+  for (auto* const drive : held) {
+    drive->release();
+  }
+  co_return done ? Answer<Json>(Json::object()) : Answer<Json>(std::unexpected(done.error()));
+}
+
+MadeAction make_abort(MachineControl&, Arguments& arguments) {
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  return std::make_unique<Abort>();
+}
+
+/// What a transaction may consist of.
+struct Kind {
+  std::string_view type;
+  MadeAction (*make)(MachineControl& machine, Arguments& data);
+};
+constexpr auto kActions = std::to_array<Kind>({
+    {"blockdev-snapshot-sync", make_snapshot_action},
+    {"blockdev-snapshot-internal-sync", make_internal_snapshot_action},
+    {"drive-backup", make_backup_action},
+    {"blockdev-backup", make_node_backup_action},
+    {"abort", make_abort},
+});
+
+Answer<Json> run_one(MachineControl& machine, MadeAction made) {
+  if (!made) {
+    return std::unexpected(made.error());
+  }
+  Actions actions;
+  actions.push_back(std::move(*made));
+  return run_actions(machine, std::move(actions));
+}
+
+}  // namespace
+
+Answer<Json> run_actions(MachineControl& machine, Actions actions) {
+  return wait_for(machine, run(std::move(actions)));
+}
+
+Answer<Json> snapshot_sync(MachineControl& machine, Arguments& arguments) {
+  return run_one(machine, make_snapshot_action(machine, arguments));
+}
+
+Answer<Json> snapshot_internal_sync(MachineControl& machine, Arguments& arguments) {
+  return run_one(machine, make_internal_snapshot_action(machine, arguments));
+}
+
+Answer<Json> drive_backup(MachineControl& machine, Arguments& arguments) {
+  return run_one(machine, make_backup_action(machine, arguments));
+}
+
+Answer<Json> blockdev_backup(MachineControl& machine, Arguments& arguments) {
+  return run_one(machine, make_node_backup_action(machine, arguments));
+}
+
+Answer<Json> transaction(MachineControl& machine, Arguments& arguments) {
+  const auto wanted = arguments.list("actions");
+  if (arguments.has("properties")) {
+    static_cast<void>(arguments.object("properties"));  // jobs are completed one by one, which is the default
+  }
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  Actions actions;
+  for (const auto& one : wanted) {
+    if (!one.is_object()) {
+      return refuse("Invalid parameter type for 'actions[]', expected: object");
+    }
+    Arguments action(one);
+    const auto type = action.text("type");
+    Arguments data(action.object("data"));
+    if (auto sound = action.finish(); !sound) {
+      return std::unexpected(sound.error());
+    }
+    const auto kind = std::ranges::find(kActions, type, &Kind::type);
+    if (kind == kActions.end()) {
+      return refuse(fmt::format("Parameter 'type' does not accept value '{}'", type));
+    }
+    auto made = kind->make(machine, data);
+    if (!made) {
+      return std::unexpected(made.error());
+    }
+    actions.push_back(std::move(*made));
+  }
+  return run_actions(machine, std::move(actions));
+}
+
+}  // namespace whistler::qmp

@@ -1,0 +1,14 @@
+// QMP's blockdev-add and blockdev-del: images for blockdev-backup to write to.
+//
+// Missing: nodes that refer to other nodes, and nodes in the place of a drive's image.
+#pragma once
+
+#include "vmm/monitor/machine_control.hpp"
+#include "vmm/monitor/qmp_protocol.hpp"
+
+namespace whistler::qmp {
+
+[[nodiscard]] Answer<Json> add_node(MachineControl& machine, Arguments& arguments);
+[[nodiscard]] Answer<Json> delete_node(MachineControl& machine, Arguments& arguments);
+
+}  // namespace whistler::qmp
