@@ -398,11 +398,11 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
 
 Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> list) {
   const auto& snapshot = list[index];
-  if (snapshot.disk_size > kMaxHostOffset ||
-      geometry_.l1_entries_for(snapshot.disk_size) * 8 > kMaxL1Bytes) {
-    co_return fail(ErrorCode::kCorrupt,
-                   fmt::format("{}: snapshot '{}' is of a disk of {} bytes, too large for clusters of {} bytes",
-                               image_.name(), snapshot.name, snapshot.disk_size, geometry_.cluster_size()));
+  if (snapshot.disk_size > kMaxHostOffset || geometry_.l1_entries_for(snapshot.disk_size) * 8 > kMaxL1Bytes) {
+    co_return fail(
+        ErrorCode::kCorrupt,
+        fmt::format("{}: snapshot '{}' is of a disk of {} bytes, too large for clusters of {} bytes",
+                    image_.name(), snapshot.name, snapshot.disk_size, geometry_.cluster_size()));
   }
   // Every enabled bitmap sees all of the disk change.
   Result<void> noted;
