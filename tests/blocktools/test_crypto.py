@@ -226,7 +226,7 @@ class Messages(Case):
     def test_compression_is_refused(self):
         source = self.path("raw")
         Path(source).write_bytes(b"x" * MEGABYTE)
-        for tool in (OURS, QEMU):
+        for tool in (OURS,):  # QEMU 7.2 ends with status 0, having written nothing of use
             target = self.create(tool, "qcow2", "target")
             status, _ = tool.run("img", "convert", "-c", "-n", *OBJECTS, "--target-image-opts", "-f", "raw", source,
                                  image_opts("qcow2", target)[1])

@@ -224,6 +224,16 @@ class Server(NbdTest):
             self.assertNotIn('fail', out)
         self.assertNotIn('fail', run('qemu-io', '-c', 'read -P 2 0 64k', disk).stdout)
 
+    @unittest.skipUnless(have('nbdinfo'), 'needs nbdinfo')
+    def test_an_enabled_bitmap_of_a_read_only_image_is_served(self):
+        run('qemu-img', 'create', '-q', '-f', 'qcow2', self.path('i.qcow2'), '1M')
+        run('qemu-img', 'bitmap', '--add', '-f', 'qcow2', self.path('i.qcow2'), 'b0')
+        run('qemu-io', '-f', 'qcow2', '-c', 'write 128k 64k', self.path('i.qcow2'))
+        with self.serving('-r', '-f', 'qcow2', '-B', 'b0', self.path('i.qcow2')):
+            shown = run('nbdinfo', '--map=qemu:dirty-bitmap:b0', self.url()).stdout
+        lines = [line.split()[:3] for line in shown.splitlines()]
+        self.assertEqual(lines, [['0', '131072', '0'], ['131072', '65536', '1'], ['196608', '851968', '0']])
+
     @unittest.skipUnless(have('fio'), 'fio is not installed')
     def test_fio_verifies_what_it_wrote(self):
         disk = self.path('disk.qcow2')

@@ -74,7 +74,7 @@ Result<std::shared_ptr<MetaContext>> find_bitmap(Ring& ring, const Node& top,
                                 "Try block-dirty-bitmap-remove to delete this bitmap from disk",
                                 name));
       }
-      if (read_only && bitmap.enabled && node == &top) {
+      if (read_only && bitmap.enabled && !node->device->read_only()) {  // it would change under the client
         return fail(ErrorCode::kInvalid,
                     fmt::format("Enabled bitmap '{}' incompatible with readonly export", name));
       }
