@@ -58,6 +58,15 @@ class Lab(unittest.TestCase):
         self.assertEqual((process.returncode, stdout), (0, "done\n"), stderr)
         self.assertIn("the lab died, not the command (1 of 3)", stderr)
 
+    def test_silent_lab_gets_interrupts(self):
+        # The heartbeat is the other child of the first process.
+        done = run_lab("--", "sh", "-c", "count() { awk '$NF == \"i8042\" && !n { n = 1; print $2 }' /proc/interrupts; }; "
+                       "count; for pid in $(pgrep -P 1); do [ $pid = $$ ] || kill -STOP $pid; done; sleep 12; count")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        before, after = (int(number) for number in done.stdout.split())
+        self.assertGreater(after, before)
+        self.assertRegex(done.stderr, "silent and got a key press [1-9]")
+
     def test_time_limit_ends_the_lab_with_124(self):
         done = subprocess.run([LAB, "--timeout", "25", "--", "sleep", "1000"], capture_output=True, text=True,
                               check=False)
