@@ -525,15 +525,15 @@ void Machine::park_if_asked(unsigned index) {
     return;
   }
   std::unique_lock lock(park_lock_);
-  if (!park_asked_ || quitting_) {
-    return;
+  // Again and again: whoever asks anew kicks without the lock, and clear_kick() may have undone just that.
+  while (park_asked_ && !quitting_) {
+    vcpus_[index]->complete_access();
+    ++parked_;
+    park_changed_.notify_all();
+    park_changed_.wait(lock, [this] { return !park_asked_ || quitting_; });
+    --parked_;
+    vcpus_[index]->clear_kick();
   }
-  vcpus_[index]->complete_access();
-  ++parked_;
-  park_changed_.notify_all();
-  park_changed_.wait(lock, [this] { return !park_asked_ || quitting_; });
-  --parked_;
-  vcpus_[index]->clear_kick();
 }
 
 void Machine::park_all() {

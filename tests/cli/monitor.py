@@ -261,6 +261,13 @@ class Monitor(RomCase):
         self.until("the stop", lambda: other.ask("query-status")["return"]["status"] == "paused")
         self.assertEqual(other.ask("cont"), {"return": {}})
 
+    def test_processors_are_held_again_the_moment_they_are_let_go(self):
+        self.run_with()
+        client = self.client()
+        for _ in range(500):
+            client.send('{"execute": "x-query-halted"}' * 50)
+            self.assertEqual([client.answer() for _ in range(50)], [{"return": {"for-good": True}}] * 50)
+
     def test_id_comes_back(self):
         self.run_with()
         client = self.client()
