@@ -100,7 +100,7 @@ Machine::Machine(Description description)
            .exit =
                [this](int status) {
                  finish({status & 0xFF,
-                         fmt::format("the guest left by the exit port with status {}", status & 0xFF)});
+                         fmt::format("the guest left by the exit port with status {}", status & 0xFF), true});
                },
            .disk_full = [this](const Error& error) { pause_for_space(error); }}) {}
 
@@ -372,8 +372,10 @@ void Machine::shut_down() {
 void Machine::tell_shutdown() {
   const int status = outcome_->status;
   const std::string_view reason = quit_by_monitor_              ? "host-qmp-quit"
+                                  : outcome_->exit_port         ? "guest-shutdown"
                                   : status >= kExitSignalled    ? "host-signal"
                                   : status == kExitTimeout      ? "host-error"
+                                  : status == kExitHost         ? "host-error"
                                   : status == kExitGuestCrashed ? "guest-panic"
                                   : ended_by_reset_             ? "guest-reset"
                                                                 : "guest-shutdown";

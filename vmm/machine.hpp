@@ -29,6 +29,7 @@ namespace whistler {
 struct Outcome {
   int status = 0;
   std::string reason;
+  bool exit_port = false;  ///< the status is the guest's own, and may look like one of the program's
 };
 
 /// Locks: pc_.lock() guards every device, the ring, the timers and the requests below; vCPU threads take it

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from cli_case import CliCase, needs, needs_kvm
-from running import HANG, RomCase
+from running import EXIT, HANG, RomCase
 
 # Text mode as the VGA comes up is blank; the ROM of these tests only waits, or answers keys. The controller
 # passes on the keyboard's own set 2 until somebody, otherwise the BIOS, switches its translation to set 1 on.
@@ -144,6 +144,14 @@ class Monitor(RomCase):
         client = self.client()
         self.assertEqual(client.ask("system_powerdown"), {"return": {}})
         client.event("POWERDOWN")
+
+    def test_exit_port_is_the_guests_own_shutdown(self):
+        for value in (1, 62, 70):  # statuses 3, 125 and 141, which could be the host's too
+            process = self.run_with(EXIT.format(value), "--paused")
+            client = self.client()
+            self.assertEqual(client.ask("cont"), {"return": {}})
+            self.assertEqual(client.event("SHUTDOWN")["data"], {"guest": True, "reason": "guest-shutdown"})
+            self.assertEqual(process.wait(30), 2 * value + 1)
 
     def test_socket_of_the_description(self):
         process = self.start("run", self.machine_of(HANG, monitor={"socket": "described"}))

@@ -21,6 +21,7 @@ KEYBOARD = """
     out 0x64, al
     mov al, 0x41  ; as a BIOS does it: translation to set 1
     out 0x60, al
+""" + say("ready") + """
   next:
     in al, 0x64
     test al, 1
@@ -127,12 +128,12 @@ class Passing(PlanCase):
 
     def test_keys_arrive_whole_and_in_order(self):
         wanted = "\x2a\x1e\x02\x2a\x03\x1c\x1d\x2e"  # A 1 @ Enter Ctrl-C
-        plan = self.plan(KEYBOARD, {"type": "A1@<wait100ms><enter><leftCtrlOn>c<leftCtrlOff>"},
+        plan = self.plan(KEYBOARD, {"wait_serial": "ready"}, {"type": "A1@<wait100ms><enter><leftCtrlOn>c<leftCtrlOff>"},
                          {"wait_debug": "".join(f"\\x{ord(c):02x}" for c in wanted)}, {"keys": "esc"}, {"wait_exit_value": 1})
         self.assert_outcome(self.run_plans(plan), 0)
 
     def test_many_keys_and_none_lost(self):
-        plan = self.plan(KEYBOARD, {"type": "ab" * 1000 + "<esc>"}, {"wait_debug": r"\A(\x1e\x30){1000}\x01\z"},
+        plan = self.plan(KEYBOARD, {"wait_serial": "ready"}, {"type": "ab" * 1000 + "<esc>"}, {"wait_debug": r"\A(\x1e\x30){1000}\x01\z"},
                          {"wait_exit_value": 1}, type_interval=0)
         self.assert_outcome(self.run_plans(plan, timeout=200), 0)
 

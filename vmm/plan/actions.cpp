@@ -270,9 +270,16 @@ class Performer {
     return std::max(0.0, step_.time_limit - (now() - started_ - pauses_) / session_.scale());
   }
 
-  /// Whether the next step waits for the machine's end.
+  /// Whether the machine's end comes next, beside what it says before.
   [[nodiscard]] bool end_follows() const {
-    const auto next = static_cast<std::size_t>(&step_ - plan_.steps.data()) + 1;
+    auto next = static_cast<std::size_t>(&step_ - plan_.steps.data()) + 1;
+    const auto is_said = [](const Step& step) {
+      const auto* text = std::get_if<WaitText>(&step.action);
+      return text != nullptr && text->where != Where::kScreen;
+    };
+    while (next < plan_.steps.size() && is_said(plan_.steps[next])) {
+      ++next;
+    }
     return next < plan_.steps.size() && (std::holds_alternative<WaitPowerOff>(plan_.steps[next].action) ||
                                          std::holds_alternative<WaitExit>(plan_.steps[next].action));
   }

@@ -295,6 +295,14 @@ Failure Session::unexpected_end() const {
   if (guest_.signal() != 0) {
     return {Verdict::kFailed, fmt::format("whistler run was killed by signal {}", guest_.signal())};
   }
+  const auto by_status = [&] {
+    return Failure{Verdict::kFailed,
+                   fmt::format("the machine ended too soon, with status {} (exit port: {}){}", status,
+                               status >> 1, because)};
+  };
+  if ((status & 1) != 0 && end_reason_ == "guest-shutdown") {
+    return by_status();  // though the program has statuses of its own among these
+  }
   switch (status) {
     case kExitPoweredOff:
       return {Verdict::kFailed, end_reason_ == "guest-reset"
@@ -308,8 +316,7 @@ Failure Session::unexpected_end() const {
   if (status > kExitSignalled && (status & 1) == 0) {
     return {Verdict::kFailed, fmt::format("whistler run ended with status {}{}", status, because)};
   }
-  return {Verdict::kFailed, fmt::format("the machine ended too soon, with status {} (exit port: {}){}",
-                                        status, status >> 1, because)};
+  return by_status();
 }
 
 Failure Session::too_late(const std::string& what, double limit, bool plan_limit) const {
