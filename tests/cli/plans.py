@@ -225,6 +225,11 @@ class Failing(PlanCase):
                 plan = self.plan(say(text + "\r\n") + BUSY, {"wait_serial": "login:"}, fail_on={"text": ["Oops: [0-9]"]})
                 self.assert_fails(plan, words)
 
+    def test_panic_whose_line_comes_slowly_is_told_whole(self):
+        slowly = "mov cx, 0xffff\n loop $\n" * 4
+        code = say("Kernel panic - not syncing: ") + slowly + say("no root") + slowly + say(" at all\r\n") + BUSY
+        self.assert_fails(self.plan(code, {"wait_serial": "login:"}), "not syncing: no root at all (serial line)")
+
     def test_end_too_soon(self):
         self.assert_fails(self.plan(EXIT.format(5), {"wait_serial": "x"}), "ended too soon, with status 11 (exit port: 5)")
 

@@ -17,6 +17,7 @@ constexpr double kScreenAge = 0.25;  // seconds: how old a look at the screen ma
 constexpr double kScreenCheck = 1;   // seconds between looks for a sign of trouble
 constexpr double kLifeCheck = 1;     // seconds between looks for a sign of life
 constexpr double kRest = 5e6;        // nanoseconds of processor time between two such looks
+constexpr double kRestOfLine = 3;    // seconds for the rest of a line with a sign of trouble
 constexpr double kPictureEvery = 5;  // seconds
 constexpr std::size_t kMostPictures = 3;
 constexpr std::size_t kMostEvents = 1000;
@@ -116,11 +117,11 @@ Done Session::check() {
     return std::unexpected(
         Failure{Verdict::kInterrupted, fmt::format("interrupted by signal {}", interrupted_.load())});
   }
-  if (auto found = trouble_.in_stream(guest_.serial(), serial_seen_)) {
-    return std::unexpected(Failure{Verdict::kFailed, *found + " (serial line)"});
+  if (auto sound = check_stream(guest_.serial(), serial_seen_, "serial line"); !sound) {
+    return sound;
   }
-  if (auto found = trouble_.in_stream(guest_.debug(), debug_seen_)) {
-    return std::unexpected(Failure{Verdict::kFailed, *found + " (debug console)"});
+  if (auto sound = check_stream(guest_.debug(), debug_seen_, "debug console"); !sound) {
+    return sound;
   }
   if (guest_.floods()) {
     return std::unexpected(Failure{Verdict::kFailed, "the guest says more than 64 MiB: it runs wild"});
@@ -135,6 +136,19 @@ Done Session::check() {
     return sound;
   }
   return check_life();
+}
+
+Done Session::check_stream(const std::string& text, std::size_t& seen, std::string_view line) {
+  const auto found = trouble_.in_stream(text, seen);
+  if (!found) {
+    return {};
+  }
+  // What it says of the reason is still on its way, at the speed of a serial line.
+  const double end = now() + kRestOfLine;
+  while (!found->line_is_whole(text) && !guest_.status() && now() < end) {
+    guest_.pump(end - now());
+  }
+  return std::unexpected(Failure{Verdict::kFailed, fmt::format("{} ({})", found->with_line(text), line)});
 }
 
 void Session::take_events() {

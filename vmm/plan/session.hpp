@@ -86,6 +86,8 @@ class Session {
 
  private:
   [[nodiscard]] Done check();
+  /// Trouble in what came on a line, which is called `line`.
+  [[nodiscard]] Done check_stream(const std::string& text, std::size_t& seen, std::string_view line);
   [[nodiscard]] Done check_screen();
   [[nodiscard]] Done check_life();
   void take_events();

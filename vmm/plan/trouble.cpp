@@ -46,7 +46,13 @@ std::string line_around(std::string_view text, std::size_t at) {
   return line.size() <= kLongestLine ? line : line.substr(0, kLongestLine) + "...";
 }
 
-std::optional<std::string> TroubleFinder::in_stream(std::string_view text, std::size_t& seen) const {
+std::string Trouble::with_line(std::string_view text) const {
+  return fmt::format("{}: {}", what, line_around(text, at));
+}
+
+bool Trouble::line_is_whole(std::string_view text) const { return text.find('\n', at) != text.npos; }
+
+std::optional<Trouble> TroubleFinder::in_stream(std::string_view text, std::size_t& seen) const {
   const auto from = seen > kOverlap ? seen - kOverlap : 0;
   if (seen == text.size()) {
     return std::nullopt;
@@ -54,7 +60,7 @@ std::optional<std::string> TroubleFinder::in_stream(std::string_view text, std::
   seen = text.size();
   for (const auto& sign : signs_) {
     if (const auto found = sign.pattern.search(text, from)) {
-      return fmt::format("{}: {}", sign.what, line_around(text, found->start));
+      return Trouble{sign.what, found->start};
     }
   }
   return std::nullopt;
@@ -62,7 +68,8 @@ std::optional<std::string> TroubleFinder::in_stream(std::string_view text, std::
 
 std::optional<std::string> TroubleFinder::in_screen(std::string_view text) const {
   std::size_t nothing_seen = 0;
-  return in_stream(text, nothing_seen);
+  const auto found = in_stream(text, nothing_seen);
+  return found ? std::optional(found->with_line(text)) : std::nullopt;
 }
 
 }  // namespace whistler::plan

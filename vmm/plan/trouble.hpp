@@ -10,15 +10,25 @@
 
 namespace whistler::plan {
 
+/// A sign of trouble that was found.
+struct Trouble {
+  std::string what;    ///< "Linux has panicked"
+  std::size_t at = 0;  ///< where in the text
+  /// "Linux has panicked: ..." with the line it stands in.
+  [[nodiscard]] std::string with_line(std::string_view text) const;
+  /// Whether that line has come to its end.
+  [[nodiscard]] bool line_is_whole(std::string_view text) const;
+};
+
 /// Looks for the texts of a plan's fail_on. One thread.
 class TroubleFinder {
  public:
   explicit TroubleFinder(const FailOn& fail_on);
 
-  /// What is wrong in text that only grows, "Linux has panicked: ..." with the line it stands in; `seen` says
-  /// how much of it has been looked at before, and is moved on.
-  [[nodiscard]] std::optional<std::string> in_stream(std::string_view text, std::size_t& seen) const;
-  /// The same in a screen.
+  /// What is wrong in text that only grows; `seen` says how much of it has been looked at before, and is
+  /// moved on.
+  [[nodiscard]] std::optional<Trouble> in_stream(std::string_view text, std::size_t& seen) const;
+  /// The same in a screen, with its line.
   [[nodiscard]] std::optional<std::string> in_screen(std::string_view text) const;
 
  private:

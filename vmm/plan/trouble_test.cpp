@@ -10,8 +10,13 @@ TEST_CASE("trouble: a panic is found once all of it has come, with its line") {
   std::string text = "[ 1.0] fine\r\n[ 2.0] Kernel panic - not";
   CHECK_FALSE(finder.in_stream(text, seen));
   CHECK(seen == text.size());
-  text += " syncing: VFS: Unable to mount root\r\nmore";
-  CHECK(finder.in_stream(text, seen) ==
+  text += " syncing: VFS: Un";
+  const auto found = finder.in_stream(text, seen);
+  REQUIRE(found);
+  CHECK_FALSE(found->line_is_whole(text));
+  text += "able to mount root\r\nmore";
+  CHECK(found->line_is_whole(text));
+  CHECK(found->with_line(text) ==
         "Linux has panicked: [ 2.0] Kernel panic - not syncing: VFS: Unable to mount root");
 }
 
