@@ -167,6 +167,13 @@ class Passing(PlanCase):
         self.assert_outcome(self.run_plans(plan), 0, "the machine ends with its disks whole: passed")
         self.assertEqual([disk.read_bytes() for disk in disks], before)
 
+    @needs("qemu-img")
+    def test_disks_of_many_machines_that_start_at_once(self):
+        disk = {"file": str(self.qcow2()), "format": "qcow2"}
+        plan = self.plan(say("up") + BUSY, {"wait_serial": "up"}, machine={"drives": [disk]},
+                         matrix={"memory": [f"{size}M" for size in range(16, 40)]})
+        self.assert_outcome(self.run_plans(plan, "--jobs", "6", timeout=120), 0, "24 passed, 0 failed")
+
     def test_variables(self):
         plan = self.plan(say("up") + BUSY, {"wait_serial": "up"}, set={"memory": "${size}"})
         self.assert_outcome(self.run_plans(plan, "--var", "size=2M"), 0)

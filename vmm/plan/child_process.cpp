@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -62,6 +63,13 @@ Result<ChildProcess> ChildProcess::start(const std::vector<std::string>& argumen
   }
   pointers.push_back(nullptr);
   const pid_t parent = ::getpid();
+  const std::scoped_lock lock(birth());
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    return fail_errno(errno, "a pipe cannot be made");
+  }
+  const UniqueFd born(ends[0]);
+  UniqueFd unborn(ends[1]);  // the child's copy is closed when it is another program, or dead
   const pid_t pid = ::fork();
   if (pid < 0) {
     return fail_errno(errno, "a process cannot be started");
@@ -69,7 +77,16 @@ Result<ChildProcess> ChildProcess::start(const std::vector<std::string>& argumen
   if (pid == 0) {
     become(pointers.data(), folder.c_str(), file.get(), parent);
   }
+  unborn.reset();
+  char byte = 0;
+  while (::read(born.get(), &byte, 1) < 0 && errno == EINTR) {
+  }
   return ChildProcess(pid);
+}
+
+std::mutex& ChildProcess::birth() {
+  static std::mutex mutex;
+  return mutex;
 }
 
 std::optional<int> ChildProcess::status() {

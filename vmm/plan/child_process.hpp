@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,9 @@ class ChildProcess {
   /// `output`, it reads nothing, and no signal of the terminal reaches it.
   [[nodiscard]] static Result<ChildProcess> start(const std::vector<std::string>& arguments,
                                                   const std::string& folder, const std::string& output);
+  /// Held while a child is born. Until it has become another program it has all files open that this one had,
+  /// and keeps their locks: whoever opens a file that a child is to lock holds this until it is closed.
+  [[nodiscard]] static std::mutex& birth();
   ChildProcess(ChildProcess&& other) noexcept;
   ChildProcess& operator=(ChildProcess&& other) = delete;
   ~ChildProcess() { kill(); }

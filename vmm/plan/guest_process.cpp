@@ -110,8 +110,12 @@ Result<void> GuestProcess::make_overlays(Json& machine) {
     NewImage image{.path = overlay.path, .format = "qcow2"};
     image.qcow2.backing_file = file;
     image.qcow2.backing_format = drive.value("format", "raw");
-    if (auto created = create_image(*ring, image); !created) {
-      return std::unexpected(created.error().within(overlay.drive));
+    {
+      // Else another machine's child would hold its lock for a moment when this one's wants it.
+      const std::scoped_lock lock(ChildProcess::birth());
+      if (auto created = create_image(*ring, image); !created) {
+        return std::unexpected(created.error().within(overlay.drive));
+      }
     }
     drive["file"] = overlay.path;
     drive["format"] = "qcow2";
