@@ -105,6 +105,18 @@ class PlanCase(CliCase):
                 found.append(int(name))
         return found
 
+    def processes(self):
+        """All that runs in this test's environment: runners, guards and machines."""
+        found = []
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if f"TMPDIR={self.folder}".encode() in file.read().split(b"\0"):
+                        found.append(int(name))
+            except OSError:
+                continue
+        return found
+
     def start_test(self, *arguments):
         process = self.start("test", *arguments, env=self.environment())
         self.until("the machine", lambda: self.children(process) or process.poll() is not None)
@@ -323,6 +335,36 @@ class Stopping(PlanCase):
         process.communicate()
         self.until("the machines' end", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in machines))
         self.until("the folder's end", lambda: not self.runs())
+
+    def four_with_disks(self):
+        disk = {"file": str(self.qcow2()), "format": "qcow2"}
+        return self.plan(BUSY, {"wait_serial": "x"}, matrix={"memory": ["16M", "17M", "18M", "19M"]}, machine={"drives": [disk]})
+
+    @needs("qemu-img")
+    def test_runner_of_four_leaves_nothing_whenever_it_is_killed(self):
+        plan = self.four_with_disks()
+        for delay in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1):
+            process = self.start("test", plan, "--jobs", "4", env=self.environment())
+            time.sleep(delay)
+            process.kill()
+            process.communicate()
+            self.until("the end of all its processes", lambda: not self.processes())
+            self.assert_nothing_left()
+
+    @needs("qemu-img")
+    def test_runner_killed_with_its_guard_is_swept_by_the_next_run(self):
+        process = self.start("test", self.four_with_disks(), "--jobs", "4", env=self.environment())
+        self.until("four machines", lambda: len(self.children(process)) == 4)
+        self.assertEqual(len(list(self.runs()[0].glob("*/disk1.qcow2"))), 4)
+        process.send_signal(signal.SIGSTOP)  # so that it starts nothing more
+        guards = [pid for pid in self.processes() if pid != process.pid and pid not in self.children(process)]
+        self.assertEqual(len(guards), 1)
+        os.kill(guards[0], signal.SIGKILL)
+        process.kill()
+        process.communicate()
+        self.until("the end of all its processes", lambda: not self.processes())
+        self.assertEqual(len(self.runs()), 1)
+        self.assert_outcome(self.run_plans(self.plan(say("up") + BUSY, {"wait_serial": "up"}, called="next.json")), 0)
 
     def test_folder_is_private(self):
         self.start_test(self.plan(BUSY, {"wait_serial": "x"}))
