@@ -14,8 +14,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MODULES = ["bad_input", "described", "importing", "running", "host_disk_full", "monitor", "jobs", "service", "plans"]
-# Of plans only what needs no guest: the rest is run by name until all of it passes.
-BY_DEFAULT = [m for m in MODULES if m != "plans"] + ["plans.Wrong", "plans.PlanSchema"]
 
 
 LAB_SECONDS = 600
@@ -45,7 +43,7 @@ def main():
     sys.dont_write_bytecode = True
     sys.path[:0] = [str(HERE)]
     from cli_case import NEEDS_KVM
-    suite = unittest.defaultTestLoader.loadTestsFromNames(names or BY_DEFAULT)
+    suite = unittest.defaultTestLoader.loadTestsFromNames(names or MODULES)
     result = unittest.TextTestRunner(verbosity=2 if "-v" in arguments else 1, failfast="-f" in arguments).run(suite)
     bad = len(result.failures) + len(result.errors)
     passed = result.testsRun - bad - len(result.skipped)

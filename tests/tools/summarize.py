@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Adds up what the test programs printed: summarize.py LOGS. The last line is "N passed, N failed"; status 1 if any failed.
 
-Reads meson.json (a test log of meson: one JSON object a line) and boot.txt. A program that failed without saying how many
-tests did counts as one failure, one that passed without a count as one test.
+Reads meson.json (a test log of meson: one JSON object a line), boot.txt and plans.txt. A program that failed without
+saying how many tests did counts as one failure, one that passed without a count as one test.
 """
 import json
 import os
@@ -36,12 +36,12 @@ def main():
             if not good and failed == 0:
                 failed = 1
             rows.append((one["name"], passed, failed, one["duration"]))
-    boot = os.path.join(logs, "boot.txt")
-    if os.path.exists(boot):
-        with open(boot, encoding="utf-8", errors="replace") as file:
-            text = file.read()
-        passed, failed = counts(text) or (0, 1)
-        rows.append(("boot", passed, failed, None))
+    for name in ("boot", "plans"):
+        path = os.path.join(logs, f"{name}.txt")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                passed, failed = counts(file.read()) or (0, 1)
+            rows.append((name, passed, failed, None))
     print(f"\n{'suite':24} {'passed':>7} {'failed':>7} {'seconds':>8}")
     for name, passed, failed, seconds in rows:
         print(f"{name:24} {passed:7} {failed:7} {'' if seconds is None else f'{seconds:8.1f}'}")
