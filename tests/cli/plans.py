@@ -36,6 +36,22 @@ KEYBOARD = """
     mov al, 1
     out 0xf4, al
 """
+
+
+def read_line(label):
+    return f"""
+  {label}:
+    mov dx, 0x3fd
+    in al, dx
+    test al, 1
+    jz {label}
+    mov dx, 0x3f8
+    in al, dx
+    cmp al, 10
+    jne {label}
+"""
+
+
 RESET_ONCE = """
     mov al, 0x40
     out 0x70, al
@@ -137,6 +153,27 @@ class Passing(PlanCase):
         plan = self.plan(ECHO, {"send_serial": "abc"}, {"wait_serial": "abc"}, {"send_serial": "dq"}, {"wait_serial": "^d$|d"},
                          {"wait_exit_value": 3})
         self.assert_outcome(self.run_plans(plan), 0)
+
+    def test_login_by_name_and_password(self):
+        guest = say("box login: ") + read_line("first") + say("Password: ") + read_line("second")
+        login = {"login": {"user": "me", "password": "secret"}}
+        plan = self.plan(guest + say("\r\nhello\r\nme@box:~$ ") + BUSY, login, {"sleep": 1})
+        self.assert_outcome(self.run_plans(plan), 0)
+        plan = self.plan(guest + say("\r\nLogin incorrect\r\nbox login: ") + BUSY, login)
+        self.assert_outcome(self.run_plans(plan), 1, "the guest refuses the login")
+
+    @needs("qemu-img")
+    def test_media_are_changed(self):
+        cd = {"id": "cd0", "interface": "ide", "bus": 1, "unit": 0, "media": "cdrom", "file": str(self.raw_disk("one.iso")), "format": "raw"}
+        self.raw_disk("two.iso")
+        machine = {"drives": [cd, {"id": "hd0", "file": str(self.qcow2()), "format": "qcow2"}]}
+        up = {"wait_serial": "up"}
+        plan = self.plan(say("up") + BUSY, up, {"eject": "cd0"}, {"insert": {"drive": "cd0", "file": "${where}/two.iso"}},
+                         {"eject": {"drive": "cd0", "force": True}}, machine=machine)
+        self.assert_outcome(self.run_plans(plan, "--var", f"where={self.folder}"), 0)
+        for step, words in (({"eject": "cd1"}, "Device 'cd1' not found"), ({"eject": "hd0"}, "is not removable"),
+                            ({"insert": {"drive": "cd0", "file": "three.iso"}}, "three.iso")):
+            self.assert_outcome(self.run_plans(self.plan(say("up") + BUSY, up, step, machine=machine)), 1, words)
 
     def test_keys_arrive_whole_and_in_order(self):
         wanted = "\x2a\x1e\x02\x2a\x03\x1c\x1d\x2e"  # A 1 @ Enter Ctrl-C

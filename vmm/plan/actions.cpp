@@ -225,6 +225,46 @@ class Performer {
     return {};
   }
 
+  Done operator()(const Login& login) {
+    static const auto kName = Pattern::literal("login: ");
+    static const auto kPassword = Pattern::compile("(?i)password: ");
+    if (auto asked = comes(kName, "the question for the name"); !asked) {
+      return asked;
+    }
+    session_.guest().send_serial(login.user + "\n");
+    if (!login.password.empty()) {
+      if (auto asked = comes(*kPassword, "the question for the password"); !asked) {
+        return asked;
+      }
+      session_.guest().send_serial(login.password + "\n");
+    }
+    return comes(login.prompt, fmt::format("the prompt \"{}\"", login.prompt.text()));
+  }
+
+  Done operator()(const ChangeMedium& change) {
+    Json arguments = {{"device", change.drive}, {"force", change.force}};
+    if (!change.file.empty()) {
+      arguments.update({{"filename", change.file}, {"format", change.format}});
+    }
+    const auto* command = change.file.empty() ? "eject" : "blockdev-change-medium";
+    std::string refusal;
+    auto done = session_.until(step_.name, step_.time_limit, [&]() -> Attempt {
+      const auto answer = session_.guest().ask(command, arguments);
+      if (answer) {
+        return true;
+      }
+      refusal = answer.error().message;
+      // The guest is asked to let go of it, and may take its time. That the machine has ended is seen at
+      // once.
+      const bool locked = refusal.find("is locked") != std::string::npos;
+      return locked || answer.error().code == ErrorCode::kCancelled ? Attempt(false) : failed(refusal);
+    });
+    if (!done && done.error().verdict == Verdict::kTimeLimit) {
+      done.error().reason = fmt::format("{}: {}", refusal, done.error().reason);
+    }
+    return done;
+  }
+
   Done operator()(const Command& command) {
     // The line itself, which the shell echoes, does not hold what its end is known by.
     const auto line = fmt::format("{}; echo WHISTLER-$((40000 + 2323))-$?-END\n", command.text);
@@ -262,6 +302,24 @@ class Performer {
     constexpr std::size_t kMost = 200;
     return Json(text.substr(text.size() - std::min(text.size(), kMost)))
         .dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+
+  /// Waits for that on the serial line within what is left of the step's time; a refused login ends it at
+  /// once.
+  Done comes(const Pattern& pattern, const std::string& what) {
+    static const auto kRefused = Pattern::compile("(?i)login incorrect|login failed");
+    auto& position = session_.position(Where::kSerial);
+    const auto& text = session_.guest().serial();
+    return session_.until(what, time_left(), [&]() -> Attempt {
+      if (const auto refused = kRefused->search(text, position)) {
+        return failed(fmt::format("the guest refuses the login: {}", tail(text.substr(position))));
+      }
+      const auto found = pattern.search(text, position);
+      if (found) {
+        position = found->end;
+      }
+      return found.has_value();
+    });
   }
 
   /// Of the step's limit, which goes on from one message to the next; what the plan itself waits does not

@@ -66,8 +66,21 @@ struct Command {
   std::optional<Pattern> output;
 };
 
+/// A name and a password on the serial line, until the shell's `prompt` comes.
+struct Login {
+  std::string user, password;
+  Pattern prompt;
+};
+/// Opens the tray of a CD drive, once the guest lets it; `file`: lays that in and closes it.
+struct ChangeMedium {
+  std::string drive;
+  std::string file;  ///< absolute; empty: nothing
+  std::string format;
+  bool force = false;  ///< whether the guest lets it or not
+};
+
 using Action = std::variant<WaitPowerOff, WaitText, WaitEvent, WaitExit, Type, SendSerial, PowerButton,
-                            ResetButton, Sleep, WaitStill, WaitImage, Pointer, Command>;
+                            ResetButton, Sleep, WaitStill, WaitImage, Pointer, Command, Login, ChangeMedium>;
 
 struct Step {
   std::string name;  ///< the plan's, or what it does: `wait_serial "login:"`

@@ -101,6 +101,9 @@ class StepReader {
         {"pointer", &StepReader::pointer},
         {"send_serial", &StepReader::send_serial},
         {"command", &StepReader::command},
+        {"login", &StepReader::login},
+        {"eject", &StepReader::eject},
+        {"insert", &StepReader::insert},
         {"power_button", &StepReader::press<PowerButton>},
         {"reset_button", &StepReader::press<ResetButton>},
         {"sleep", &StepReader::sleep},
@@ -266,6 +269,61 @@ class StepReader {
     return command;
   }
 
+  std::optional<Action> login(const char* key) {
+    auto inner = object_.object(key);
+    inner.need("user");
+    std::string user;
+    std::string password;
+    inner.text("user", user);
+    inner.text("password", password);
+    const Json usual = "[#$%>] ?\\z";
+    auto prompt =
+        read_pattern(inner.has("prompt") ? *inner.any("prompt") : usual, inner.path() + ".prompt", errors_);
+    inner.finish();
+    for (const auto& word : {user, password}) {
+      if (word.find_first_of("\r\n") != std::string::npos) {
+        return wrong(key, "has a line end in a name or password");
+      }
+    }
+    return prompt ? std::optional<Action>(Login{std::move(user), std::move(password), std::move(*prompt)})
+                  : std::nullopt;
+  }
+
+  static std::string drive_in(JsonObject& object) {
+    std::string drive;
+    object.need("drive");
+    object.text("drive", drive);
+    if (object.has("drive") && drive.empty()) {
+      object.error("drive", "is empty: it needs the id of a drive");
+    }
+    return drive;
+  }
+  std::optional<Action> eject(const char* key) {
+    ChangeMedium change;
+    if (!object_.any(key)->is_object()) {
+      object_.text(key, change.drive);
+      return change.drive.empty() ? wrong(key, "is empty: it needs the id of a drive")
+                                  : std::optional<Action>(change);
+    }
+    auto inner = object_.object(key);
+    change.drive = drive_in(inner);
+    inner.boolean("force", change.force);
+    inner.finish();
+    return change;
+  }
+  std::optional<Action> insert(const char* key) {
+    ChangeMedium change;
+    change.format = "raw";
+    auto inner = object_.object(key);
+    inner.need("file", "an image of a CD");
+    change.drive = drive_in(inner);
+    change.file = file_in(inner, "file");
+    inner.text("format", change.format);
+    inner.boolean("force", change.force);
+    inner.finish();
+    return change;
+  }
+
   std::optional<Action> sleep(const char* key) {
     Sleep sleep;
     object_.real(key, 0, kMostSeconds, sleep.seconds);
@@ -283,7 +341,8 @@ bool ends_machine(const Step& step) {
 
 /// Whether passing it says something about the guest.
 bool proves_something(const Step& step) {
-  return step.verb.starts_with("wait_") || std::holds_alternative<Command>(step.action);
+  return step.verb.starts_with("wait_") || std::holds_alternative<Command>(step.action) ||
+         std::holds_alternative<Login>(step.action);
 }
 
 }  // namespace
