@@ -71,6 +71,61 @@ RESET_ONCE = """
 """ + say("second") + BUSY
 
 
+# Says whether the first sector of the disk has something in it, and else writes it.
+WRITE_ONCE = """
+    mov bl, 0x20  ; read
+    call sector_0
+    mov dx, 0x1f0
+    mov cx, 256
+    xor bp, bp
+  word_in:
+    in ax, dx
+    or bp, ax
+    loop word_in
+    or bp, bp
+    jnz found
+    mov bl, 0x30  ; write
+    call sector_0
+    mov dx, 0x1f0
+    mov cx, 256
+    mov ax, 0x4141
+  word_out:
+    out dx, ax
+    loop word_out
+    mov dx, 0x1f7
+  busy:
+    in al, dx
+    test al, 0x88
+    jnz busy
+""" + say("written") + """
+    jmp again
+  found:
+""" + say("found") + BUSY + """
+  sector_0:
+    mov dx, 0x1f6
+    mov al, 0xe0
+    out dx, al
+    mov dx, 0x1f2
+    mov al, 1
+    out dx, al
+    xor al, al
+    inc dx
+    out dx, al
+    inc dx
+    out dx, al
+    inc dx
+    out dx, al
+    mov dx, 0x1f7
+    mov al, bl
+    out dx, al
+  not_yet:
+    in al, dx
+    test al, 8
+    jz not_yet
+    ret
+"""
+
+
 def png(width, height, colour):
     """A picture of one colour."""
     def chunk(kind, data):
@@ -222,6 +277,19 @@ class Passing(PlanCase):
         plan = self.plan(say("up") + BUSY, {"wait_serial": "up"}, machine={"drives": [disk]},
                          matrix={"memory": [f"{size}M" for size in range(16, 40)]})
         self.assert_outcome(self.run_plans(plan, "--jobs", "6", timeout=120), 0, "24 passed, 0 failed")
+
+    def test_plans_that_go_on_from_a_state(self):
+        self.path("zero.raw").write_bytes(bytes(1 << 20))
+        drives = [{"file": "zero.raw", "format": "raw"}]
+        code = "xor ax, ax\n mov ss, ax\n mov sp, 0x7000\n" + WRITE_ONCE
+        found = {"wait_serial": "found"}
+        then = [{"name": name, "steps": [found]} for name in "abcd"]
+        plan = self.plan(code, {"wait_serial": "written"}, machine={"drives": drives}, then=then)
+        self.assert_outcome(self.run_plans(plan, "--jobs", "3", "--junit", "j.xml"), 0, "5 passed, 0 failed", "plan > d: PASSED")
+        self.assertEqual(self.path("zero.raw").read_bytes(), bytes(1 << 20))
+        self.assertEqual(len(ElementTree.parse(self.path("j.xml")).getroot().findall("testsuite")), 5)
+        plan = self.plan(code, {"wait_serial": "never", "timeout": 1}, machine={"drives": drives}, then=then)
+        self.assert_outcome(self.run_plans(plan, "--jobs", "3"), 124, "0 passed, 5 failed", "plan > a: not run: plan did not pass")
 
     def test_variables(self):
         plan = self.plan(say("up") + BUSY, {"wait_serial": "up"}, set={"memory": "${size}"})

@@ -45,9 +45,10 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Result<std::unique_ptr<GuestProcess>> GuestProcess::start(const Plan& plan, std::string folder) {
+Result<std::unique_ptr<GuestProcess>> GuestProcess::start(const Plan& plan, std::string folder,
+                                                          const std::string& base) {
   std::unique_ptr<GuestProcess> guest(new GuestProcess(std::move(folder)));
-  if (auto prepared = guest->prepare(plan); !prepared) {
+  if (auto prepared = guest->prepare(plan, base); !prepared) {
     return std::unexpected(prepared.error());
   }
   const auto in = [&](std::string_view name) { return fmt::format("{}/{}", guest->folder_, name); };
@@ -67,9 +68,9 @@ Result<std::unique_ptr<GuestProcess>> GuestProcess::start(const Plan& plan, std:
 
 GuestProcess::~GuestProcess() = default;
 
-Result<void> GuestProcess::prepare(const Plan& plan) {
+Result<void> GuestProcess::prepare(const Plan& plan, const std::string& base) {
   auto machine = plan.machine;
-  if (auto made = make_overlays(machine); !made) {
+  if (auto made = make_overlays(machine, base); !made) {
     return made;
   }
   machine["serial"] = Json::array({{{"backend", "unix"}, {"path", folder_ + "/serial"}}});
@@ -81,7 +82,7 @@ Result<void> GuestProcess::prepare(const Plan& plan) {
                     machine.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-Result<void> GuestProcess::make_overlays(Json& machine) {
+Result<void> GuestProcess::make_overlays(Json& machine, const std::string& base) {
   if (!machine.contains("drives")) {
     return {};
   }
@@ -105,11 +106,12 @@ Result<void> GuestProcess::make_overlays(Json& machine) {
       }
       ring = std::move(*made);
     }
+    const auto name = fmt::format("disk{}.qcow2", number);
     Overlay overlay{.drive = drive.value("id", fmt::format("drive {}", number)),
-                    .path = fmt::format("{}/disk{}.qcow2", folder_, number)};
+                    .path = fmt::format("{}/{}", folder_, name)};
     NewImage image{.path = overlay.path, .format = "qcow2"};
-    image.qcow2.backing_file = file;
-    image.qcow2.backing_format = drive.value("format", "raw");
+    image.qcow2.backing_file = base.empty() ? file : fmt::format("{}/{}", base, name);
+    image.qcow2.backing_format = base.empty() ? drive.value("format", "raw") : "qcow2";
     {
       // Else another machine's child would hold its lock for a moment when this one's wants it.
       const std::scoped_lock lock(ChildProcess::birth());

@@ -28,8 +28,10 @@ struct Overlay {
 /// exists and is removed by its owner.
 class GuestProcess {
  public:
-  /// Makes the overlays and starts the machine; nothing of the guest runs before resume().
-  [[nodiscard]] static Result<std::unique_ptr<GuestProcess>> start(const Plan& plan, std::string folder);
+  /// Makes the overlays and starts the machine; nothing of the guest runs before resume(). `base`: the folder
+  /// of a machine that has ended, on whose disks this one goes on; empty: on the plan's.
+  [[nodiscard]] static Result<std::unique_ptr<GuestProcess>> start(const Plan& plan, std::string folder,
+                                                                   const std::string& base = {});
   ~GuestProcess();
   GuestProcess(const GuestProcess&) = delete;
   GuestProcess& operator=(const GuestProcess&) = delete;
@@ -75,8 +77,8 @@ class GuestProcess {
 
  private:
   explicit GuestProcess(std::string folder) : folder_(std::move(folder)) {}
-  [[nodiscard]] Result<void> prepare(const Plan& plan);
-  [[nodiscard]] Result<void> make_overlays(nlohmann::json& machine);
+  [[nodiscard]] Result<void> prepare(const Plan& plan, const std::string& base);
+  [[nodiscard]] Result<void> make_overlays(nlohmann::json& machine, const std::string& base);
   void take_connection();
   void serve_serial();
   void read_debug();

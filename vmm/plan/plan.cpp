@@ -82,14 +82,32 @@ class PlanReader {
     const Json* machine = top.any("machine");
     const auto set = read_set(top.object("set"));
     const auto axes = read_matrix(top.object("matrix"));
+    const auto next = read_next(top, context);
     top.finish();
     if (errors_.first()) {
       return fail(ErrorCode::kInvalid, fmt::format("{}: {}", source_.string(), *errors_.first()));
     }
-    return combine(plan, *machine, set, axes);
+    return combine(plan, next, *machine, set, axes);
   }
 
  private:
+  /// What "then" lists: plans that begin where this one ends.
+  std::vector<Plan> read_next(JsonObject& top, const StepContext& context) {
+    std::vector<Plan> plans;
+    for (const auto& [value, path] : top.array("then", kMostPlans)) {
+      JsonObject section(*value, path, errors_);
+      Plan plan;
+      section.need("name");
+      section.text("name", plan.name);
+      section.real("timeout", 1, kMostSeconds, plan.time_limit);
+      plan.steps = read_steps(section, context);
+      section.finish();
+      plan.document = *value;
+      plans.push_back(std::move(plan));
+    }
+    return plans;
+  }
+
   void read_fail_on(JsonObject section, FailOn& to) {
     section.boolean("panic", to.panic);
     section.boolean("blue_screen", to.blue_screen);
@@ -161,12 +179,12 @@ class PlanReader {
     return choice;
   }
 
-  Result<std::vector<Plan>> combine(const Plan& plan, const Json& machine, const std::vector<Override>& set,
-                                    const std::vector<Axis>& axes) {
+  Result<std::vector<Plan>> combine(const Plan& plan, const std::vector<Plan>& next, const Json& machine,
+                                    const std::vector<Override>& set, const std::vector<Axis>& axes) {
     std::size_t count = 1;
     for (const auto& axis : axes) {
       count *= axis.choices.size();
-      if (count > kMostPlans) {
+      if (count * (1 + next.size()) > kMostPlans) {
         return fail(ErrorCode::kInvalid,
                     fmt::format("{}: matrix: makes more than {} plans", source_.string(), kMostPlans));
       }
@@ -190,6 +208,16 @@ class PlanReader {
         return std::unexpected(done.error());
       }
       plans.push_back(std::move(one));
+      const auto first = plans.size() - 1;
+      for (const auto& other : next) {
+        Plan follower = plans[first];
+        follower.name += " > " + other.name;
+        follower.document = other.document;
+        follower.steps = other.steps;
+        follower.time_limit = other.time_limit > 0 ? other.time_limit : follower.time_limit;
+        follower.after = plans.size() - first;
+        plans.push_back(std::move(follower));
+      }
     }
     return plans;
   }

@@ -111,12 +111,15 @@ struct Plan {
   double type_interval = 0;  ///< seconds between two changes of a key, at least
   FailOn fail_on;
   std::vector<Step> steps;
+  /// It goes on with the disks as another plan has left them, which stands so many places before it; 0: none.
+  std::size_t after = 0;
 };
 
 /// Values for ${NAME} in the strings of "machine" and "set", and in the names of files.
 using Variables = std::map<std::string, std::string>;
 
-/// The plans in a file: one, or one for each combination of its matrix. The error is one line: file, key
+/// The plans in a file: one, or one for each combination of its matrix, each with those of its "then" behind
+/// it. The error is one line: file, key
 /// path, reason. Reads the plan and the description it names, nothing else.
 [[nodiscard]] Result<std::vector<Plan>> load_plans(const std::filesystem::path& file,
                                                    const Variables& variables = {});

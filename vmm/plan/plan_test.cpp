@@ -157,6 +157,27 @@ TEST_CASE("plan: the matrix makes a plan for each combination") {
   CHECK_FALSE(plans->at(5).machine["cpu"]["features"]["pae"].get<bool>());
 }
 
+TEST_CASE("plan: those that go on from another stand behind it") {
+  const auto plans = parse_plans(R"({"name": "p", "machine": {"memory": "16M"}, "timeout": 50,
+      "steps": [{"wait_serial": "x"}], "matrix": {"memory": ["16M", "32M"]},
+      "then": [{"name": "a", "steps": [{"wait_serial": "y"}]},
+               {"name": "b", "steps": [{"sleep": 1}, {"wait_serial": "z"}], "timeout": 9}]})",
+                                 "/p.json");
+  REQUIRE(plans);
+  REQUIRE(plans->size() == 6);
+  CHECK(plans->at(3).name == "p [memory=32M]");
+  CHECK(plans->at(3).after == 0);
+  const auto& last = plans->at(5);
+  CHECK(last.name == "p [memory=32M] > b");
+  CHECK(last.after == 2);
+  CHECK(last.memory == 32 << 20);
+  CHECK(last.steps.size() == 2);
+  CHECK(last.time_limit == 9);
+  CHECK(plans->at(4).time_limit == 50);
+  CHECK_THAT(complaint(R"({"machine": {}, "steps": [{"wait_serial": "x"}], "then": [{"steps": []}]})"),
+             Catch::Contains("then[0]"));
+}
+
 TEST_CASE("plan: wrong values of the matrix are refused") {
   const auto matrix = [](std::string_view inner) {
     return complaint(

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -47,8 +48,8 @@ class PlanRun {
     result_.steps.push_back({.name = std::string(kEnd)});
   }
 
-  PlanResult run(const std::string& folder) {
-    bool good = do_step(0, [&] { return start(folder); });
+  PlanResult run(const std::string& folder, const std::string& base) {
+    bool good = do_step(0, [&] { return start(folder, base); });
     for (std::size_t i = 0; good && i < plan_.steps.size(); ++i) {
       good = do_step(i + 1, [&] { return perform(*session_, plan_, plan_.steps[i]); });
     }
@@ -85,13 +86,13 @@ class PlanRun {
     return done.has_value();
   }
 
-  Done start(const std::string& folder) {
+  Done start(const std::string& folder, const std::string& base) {
     std::error_code error;
     if (!std::filesystem::create_directory(folder, error)) {
       return std::unexpected(
           Failure{Verdict::kHostCannot, fmt::format("{}: cannot be created: {}", folder, error.message())});
     }
-    auto guest = GuestProcess::start(plan_, folder);
+    auto guest = GuestProcess::start(plan_, folder, base);
     if (!guest) {
       return std::unexpected(Failure{verdict_for(guest.error()), guest.error().message});
     }
@@ -193,6 +194,40 @@ std::uint64_t memory_available() {
   return UINT64_MAX;  // it does not say: no bound
 }
 
+/// Which plan comes next: the first that has not begun and whose predecessor has ended. Any thread.
+class Order {
+ public:
+  explicit Order(const std::vector<Plan>& plans) : plans_(plans), states_(plans.size()) {}
+
+  /// Waits until there is one; nothing once all have begun.
+  std::optional<std::size_t> take() {
+    std::unique_lock lock(lock_);
+    while (std::ranges::find(states_, State::kWaits) != states_.end()) {
+      for (std::size_t i = 0; i < plans_.size(); ++i) {
+        const auto after = plans_[i].after;
+        if (states_[i] == State::kWaits && (after == 0 || states_[i - after] == State::kEnded)) {
+          states_[i] = State::kRuns;
+          return i;
+        }
+      }
+      changed_.wait(lock);
+    }
+    return std::nullopt;
+  }
+  void ended(std::size_t which) {
+    const std::scoped_lock lock(lock_);
+    states_[which] = State::kEnded;
+    changed_.notify_all();
+  }
+
+ private:
+  enum class State : std::uint8_t { kWaits, kRuns, kEnded };
+  const std::vector<Plan>& plans_;
+  std::mutex lock_;
+  std::condition_variable changed_;
+  std::vector<State> states_;
+};
+
 /// What the host has for machines, and who waits for it.
 class Host {
  public:
@@ -230,9 +265,10 @@ class Host {
 
 }  // namespace
 
-PlanResult run_plan(const Plan& plan, const std::string& folder, const RunOptions& options,
-                    const std::atomic<int>& interrupted, const Progress& progress) {
-  return PlanRun(plan, options, interrupted, progress).run(folder);
+PlanResult run_plan(const Plan& plan, const std::string& folder, const std::string& base,
+                    const RunOptions& options, const std::atomic<int>& interrupted,
+                    const Progress& progress) {
+  return PlanRun(plan, options, interrupted, progress).run(folder, base);
 }
 
 std::vector<PlanResult> run_plans(const std::vector<Plan>& plans, const std::string& folder, unsigned jobs,
@@ -241,33 +277,38 @@ std::vector<PlanResult> run_plans(const std::vector<Plan>& plans, const std::str
   std::vector<PlanResult> results(plans.size());
   Host host(std::max(jobs, 1U));
   std::mutex lock;
-  std::size_t next = 0;
+  Order order(plans);
   const Progress one_at_a_time = [&](const std::string& line) {
     const std::scoped_lock hold(lock);
     progress(line);
   };
   const auto work = [&] {
-    while (true) {
-      std::size_t mine = 0;
-      {
-        const std::scoped_lock hold(lock);
-        if (next == plans.size()) {
-          return;
-        }
-        mine = next++;
+    const auto folder_of = [&](std::size_t number) { return fmt::format("{}/{}", folder, number); };
+    while (const auto mine = order.take()) {
+      const auto& plan = plans[*mine];
+      auto& result = results[*mine];
+      const auto before = *mine - plan.after;
+      const auto not_run = [&](Verdict verdict, const std::string& why) {
+        result = {.name = plan.name,
+                  .source = plan.source.string(),
+                  .verdict = verdict,
+                  .reason = "not run: " + why};
+        one_at_a_time(fmt::format("{}: {}", plan.name, result.reason));
+      };
+      if (plan.after != 0 && results[before].verdict != Verdict::kPassed) {
+        not_run(results[before].verdict, fmt::format("{} did not pass", plans[before].name));
+        order.ended(*mine);
+        continue;
       }
-      const auto& plan = plans[mine];
       host.take(plan);
       if (interrupted == 0) {
-        results[mine] =
-            run_plan(plan, fmt::format("{}/{}", folder, mine), options, interrupted, one_at_a_time);
+        const auto base = plan.after == 0 ? std::string() : folder_of(before);
+        result = run_plan(plan, folder_of(*mine), base, options, interrupted, one_at_a_time);
       } else {
-        results[mine] = {.name = plan.name,
-                         .source = plan.source.string(),
-                         .verdict = Verdict::kInterrupted,
-                         .reason = "not run: interrupted"};
+        not_run(Verdict::kInterrupted, "interrupted");
       }
       host.give_back(plan);
+      order.ended(*mine);
     }
   };
   std::vector<std::thread> threads;
