@@ -13,6 +13,7 @@ OpenOptions Drive::open_options(const std::string& file, const std::string& form
                   : description_.cache == CacheMode::kWritethrough ? CacheMode::kWriteback
                                                                    : description_.cache;
   options.allow_remote = description_.remote_backing;
+  options.password = password_;
   return options;
 }
 

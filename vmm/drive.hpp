@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "block/crypto/secret.hpp"
 #include "block/drive_image.hpp"
 #include "block/open.hpp"
 #include "vmm/config/description.hpp"
@@ -22,6 +24,8 @@ class Drive {
   [[nodiscard]] const DriveDescription& description() const { return description_; }
   [[nodiscard]] bool removable() const { return description_.media == Media::kCdrom; }
   [[nodiscard]] const IoCounts& counts() const { return counts_; }
+  /// Opens this drive's images where they are encrypted.
+  void set_password(crypto::Secret password) { password_ = std::move(password); }
   /// `failed` is told of every request of the guest that fails.
   void watch_failures(DriveImage::Failed failed) { failed_ = std::move(failed); }
 
@@ -48,6 +52,7 @@ class Drive {
   SpaceWaiters& space_;
   IoCounts counts_;
   DriveImage::Failed failed_;
+  std::optional<crypto::Secret> password_;
   std::unique_ptr<BlockDevice> device_;
   DriveImage* image_ = nullptr;  // within device_
 };

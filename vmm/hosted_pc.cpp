@@ -210,6 +210,13 @@ Result<void> HostedPc::open_drive(const DriveDescription& description) {
                       : description.serial;
   config.firmware = description.version;
   config.read_only = description.read_only;
+  if (!description.password_file.empty()) {
+    const auto password = read_password(description.password_file);
+    if (!password) {
+      return std::unexpected(password.error().within("password_file"));
+    }
+    drive.set_password(crypto::Secret(*password));
+  }
   if (!description.file.empty()) {
     auto options = drive.open_options(description.file, description.format);
     if (purpose_ == OpenFor::kChecking) {
@@ -282,6 +289,7 @@ Result<void> HostedPc::check_outputs() const {
   };
   for (const auto& drive : description_.drives) {
     take(drive.file, fmt::format("the image of drive \"{}\"", drive.id));
+    take(drive.password_file, fmt::format("the password of drive \"{}\"", drive.id));
   }
   take(description_.boot.kernel, "boot.kernel");
   take(description_.boot.initrd, "boot.initrd");

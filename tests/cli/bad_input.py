@@ -172,6 +172,18 @@ class Drives(CliCase):
                 with self.subTest(file=file[:20], format=format):
                     self.assert_bad(self.drive(file, format), "machine.json", "hda", os.path.basename(file)[:20])
 
+    def test_encrypted_image_needs_its_password(self):
+        self.file("right", "open sesame\n")
+        self.file("wrong", "sesame\n")
+        self.file("empty", "\n")
+        made = self.whistler("img", "create", "-f", "qcow2", "--object", "secret,id=s,data=open sesame", "-o",
+                             "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "e.qcow2", "1M")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.assert_bad(self.drive("e.qcow2", "qcow2"), "hda", "e.qcow2", "password")
+        for file in ("wrong", "empty", "gone", "."):
+            with self.subTest(file):
+                self.assert_bad(self.drive("e.qcow2", "qcow2", password_file=file), "hda")
+
     def test_empty_and_odd_sizes(self):
         self.assert_bad(self.drive(self.raw_disk("empty.raw", 0)), "hda", "empty.raw")
         self.assert_bad(self.drive(self.file("short.qcow2", b"QFI\xfb"), "qcow2"), "hda", "short.qcow2")

@@ -354,6 +354,18 @@ class WithFirmware(CliCase):
         self.assertIn("HELLO", self.path("debug").read_text(errors="replace"))
         self.assertEqual(open(hello, "rb").read(), before, "the disk changed")
 
+    def test_hello_from_an_encrypted_disk(self):
+        hello = tool(ROOT / "tests/guests/make", "hello.qcow2", text=True).stdout.strip()
+        made = self.whistler("img", "convert", "-O", "qcow2", "--object", "secret,id=s,data=open sesame", "-o",
+                             "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", hello, "e.qcow2")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.file("key", "open sesame\n")
+        machine = self.machine(memory="64M", drives=[{"file": "e.qcow2", "format": "qcow2", "password_file": "key"}],
+                               display={"vga": "std"}, vnc={}, debug={"console": "file:debug", "exit_port": "0xf4"})
+        result = self.whistler("run", machine, "--timeout", str(BOOT), timeout=BOOT + 30)
+        self.assertEqual(result.returncode, 85, result.stderr)
+        self.assertNotIn(b"HELLO", self.path("e.qcow2").read_bytes())
+
     def test_boots_counted_on_the_disk(self):
         # Sector 1 holds how often it has started; the third time it leaves.
         self.boot_sector("""

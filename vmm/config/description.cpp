@@ -221,6 +221,7 @@ class Reader {
     drive.read_only = optical;
     section.boolean("read_only", drive.read_only);
     section.boolean("remote_backing", drive.remote_backing);
+    path(section, "password_file", drive.password_file);
     section.text("serial", drive.serial);
     section.text("model", drive.model);
     section.text("version", drive.version);

@@ -40,6 +40,7 @@ struct DriveDescription {
   CacheMode cache = CacheMode::kWriteback;
   bool read_only = false;
   bool remote_backing = false;  ///< whether the image may name disks on NBD servers
+  std::string password_file;    ///< of an encrypted image: its first line opens it
   std::string serial, model, version;
   std::optional<Geometry> geometry;
   Translation translation = Translation::kAuto;  ///< given within the geometry
