@@ -169,6 +169,12 @@ std::expected<std::unique_ptr<Machine>, Outcome> Machine::create(Description des
       return std::unexpected(Outcome{kExitUsage, listening.error().within("monitor").message});
     }
   }
+  if (const auto& socket = pc.description().metrics_socket; !socket.empty()) {
+    machine->metrics_ = std::make_unique<MetricsServer>(pc.loop());
+    if (auto listening = machine->metrics_->open(socket); !listening) {
+      return std::unexpected(Outcome{kExitUsage, listening.error().within("metrics.socket").message});
+    }
+  }
   machine->write_down();
   return machine;
 }
@@ -218,6 +224,7 @@ Machine::~Machine() {
     const std::scoped_lock lock(pc_.lock());
     keys_.reset();
     monitor_.reset();
+    metrics_.reset();
   }
   quitting_ = true;
   unpark_all();
@@ -292,6 +299,9 @@ Nanoseconds Machine::patience(Nanoseconds time_limit) {
 
 void Machine::serve_requests() {
   monitor_->serve(*this);
+  if (metrics_) {
+    metrics_->serve(*this);
+  }
   bool reset = false;
   bool retry = false;
   {

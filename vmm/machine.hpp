@@ -20,6 +20,7 @@
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/kvm/vm.hpp"
 #include "vmm/monitor/machine_control.hpp"
+#include "vmm/monitor/metrics.hpp"
 #include "vmm/monitor/qmp_server.hpp"
 
 namespace whistler {
@@ -130,6 +131,7 @@ class Machine final : private MachineControl {
   std::vector<std::thread> threads_;
   std::vector<std::atomic<int>> thread_ids_;  // each set by its thread
   std::unique_ptr<qmp::Server> monitor_;
+  std::unique_ptr<MetricsServer> metrics_;  // if the description asks for it
   std::unique_ptr<KeyFeeder> keys_;
   std::optional<Registration> registration_;  // if it has a monitor to talk to
 };

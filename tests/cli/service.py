@@ -28,6 +28,28 @@ class Manager(CliCase):
             machine.wait(QUICK)
 
 
+@needs_kvm
+@needs("nasm", "qemu-img")
+class Metrics(CliCase):
+    def test_prometheus_reads_them_over_http(self):
+        self.rom(HANG)
+        disk = {"id": "hda", "file": "disk.qcow2", "format": "qcow2"}
+        self.qcow2()
+        self.start("run", self.machine(firmware={"bios": "rom.bin"}, name="m1", drives=[disk], metrics={"socket": "prom"}))
+        self.until("the socket", lambda: self.path("prom").exists())
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(QUICK)
+            client.connect(str(self.path("prom")))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: m1\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+        head, _, body = answer.partition("\r\n\r\n")
+        self.assertTrue(head.startswith("HTTP/1.0 200 OK"), head)
+        self.assertIn(f"Content-Length: {len(body)}", head)
+        for line in ('whistler_machine{name="m1"} 1', "whistler_running 1", "whistler_vcpus 1",
+                     'whistler_drive_requests_total{drive="hda",kind="write"} 0'):
+            self.assertIn(line + "\n", body)
+
+
 @needs("bash")
 class Completion(CliCase):
     def complete(self, *words):

@@ -101,6 +101,9 @@ class Reader {
     auto monitor = root.object("monitor");
     monitor.text("socket", to_.monitor_socket);
     monitor.finish();
+    auto metrics = root.object("metrics");
+    path(metrics, "socket", to_.metrics_socket);
+    metrics.finish();
     auto on = root.object("on");
     const std::initializer_list<std::pair<std::string_view, OnEvent>> kChoices = {{"reset", OnEvent::kReset},
                                                                                   {"exit", OnEvent::kExit}};

@@ -108,6 +108,7 @@ struct Description {
     bool testdev = false;  ///< QEMU's pc-testdev, for kvm-unit-tests
   } debug;
   std::string monitor_socket;  ///< a unix socket to listen on for QMP clients; empty: none
+  std::string metrics_socket;  ///< a unix socket to tell Prometheus on what the machine has done; empty: none
   /// Parts the description asks for that this version does not have yet, one line each with their paths: the
   /// machine runs without them, and whoever starts it is told.
   std::vector<std::string> left_out;

@@ -253,7 +253,7 @@ class PlanReader {
       }
     }
     // What the test itself lays to the machine. Ports of the host are taken by nobody.
-    for (const auto* key : {"vnc", "monitor", "serial"}) {
+    for (const auto* key : {"vnc", "monitor", "metrics", "serial"}) {
       if (machine.is_object()) {
         machine.erase(key);
       }
