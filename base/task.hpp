@@ -19,6 +19,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/frame_memory.hpp"
+
 namespace whistler {
 
 template <typename T = void>
@@ -26,7 +28,7 @@ class Task;
 
 namespace task_detail {
 
-struct PromiseBase {
+struct PromiseBase : frame_memory::Pooled {
   std::coroutine_handle<> continuation = std::noop_coroutine();
 
   struct FinalAwaiter {
@@ -110,7 +112,7 @@ inline Task<void> Promise<void>::get_return_object() noexcept {
 
 /// A coroutine nobody awaits: it starts at once and frees itself when done.
 struct Detached {
-  struct promise_type {
+  struct promise_type : frame_memory::Pooled {
     Detached get_return_object() noexcept { return {}; }
     std::suspend_never initial_suspend() noexcept { return {}; }
     std::suspend_never final_suspend() noexcept { return {}; }
