@@ -2,6 +2,7 @@
 #pragma once
 
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 
 namespace whistler {
@@ -29,6 +30,7 @@ class RangeLock {
     [[nodiscard]] bool await_ready() noexcept {
       lock_.append(*this);
       waiting_ = lock_.blocked(*this);
+      lock_.waiters_ += waiting_ ? 1 : 0;
       return !waiting_;
     }
     void await_suspend(std::coroutine_handle<> waiter) noexcept { waiter_ = waiter; }
@@ -40,6 +42,7 @@ class RangeLock {
         lock_.remove(*this);
       }
     }
+    /// Only while released.
     void set_mode(Mode mode) { mode_ = mode; }
 
    private:
@@ -56,6 +59,8 @@ class RangeLock {
   };
 
   [[nodiscard]] bool empty() const { return first_ == nullptr; }
+  /// Whether at most one range is held or waited for.
+  [[nodiscard]] bool at_most_one() const { return first_ == last_; }
 
  private:
   void append(Hold& hold) {
@@ -64,13 +69,19 @@ class RangeLock {
     (last_ != nullptr ? last_->next_ : first_) = &hold;
     last_ = &hold;
     hold.listed_ = true;
+    exclusive_ += hold.mode_ == Mode::kExclusive ? 1 : 0;
   }
 
   void remove(Hold& hold) {
     (hold.previous_ != nullptr ? hold.previous_->next_ : first_) = hold.next_;
     (hold.next_ != nullptr ? hold.next_->previous_ : last_) = hold.previous_;
     hold.listed_ = false;
-    wake();
+    waiters_ -= hold.waiting_ ? 1 : 0;
+    hold.waiting_ = false;
+    exclusive_ -= hold.mode_ == Mode::kExclusive ? 1 : 0;
+    if (waiters_ != 0) {
+      wake();
+    }
   }
 
   static bool conflict(const Hold& a, const Hold& b) {
@@ -79,7 +90,10 @@ class RangeLock {
   }
 
   /// Whether a request that came before `hold` stands in its way.
-  [[nodiscard]] static bool blocked(const Hold& hold) {
+  [[nodiscard]] bool blocked(const Hold& hold) const {
+    if (exclusive_ == 0) {  // shared ones only, as nearly always
+      return false;
+    }
     for (const Hold* earlier = hold.previous_; earlier != nullptr; earlier = earlier->previous_) {
       if (conflict(*earlier, hold)) {
         return true;
@@ -101,6 +115,7 @@ class RangeLock {
       for (Hold* hold = first_; hold != nullptr; hold = hold->next_) {
         if (hold->waiting_ && !blocked(*hold)) {
           hold->waiting_ = false;
+          --waiters_;
           again_ = true;
           hold->waiter_.resume();
           break;
@@ -112,6 +127,8 @@ class RangeLock {
 
   Hold* first_ = nullptr;
   Hold* last_ = nullptr;
+  std::size_t exclusive_ = 0;  ///< of those listed
+  std::size_t waiters_ = 0;    ///< of those listed
   bool waking_ = false;
   bool again_ = false;
 };

@@ -52,3 +52,15 @@ TEST_CASE("range_lock_exclusive_waits_for_earlier_and_holds_back_later", "[range
   bench.c.wake_all();
   CHECK(bench.lock.empty());
 }
+
+TEST_CASE("range_lock_tells_whether_there_is_more_than_one", "[range_lock]") {
+  Bench bench;
+  CHECK(bench.lock.at_most_one());
+  spawn(hold(bench, 0, 10, Mode::kShared, 'a', bench.a));
+  CHECK(bench.lock.at_most_one());
+  spawn(hold(bench, 100, 110, Mode::kShared, 'b', bench.b));
+  CHECK_FALSE(bench.lock.at_most_one());
+  bench.a.wake_all();
+  bench.b.wake_all();
+  CHECK(bench.lock.empty());
+}
