@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
                "usage: block_bench read|write|seqwrite|stride|check FILE FORMAT DEPTH BYTES COUNT [CACHE]\n");
     return 2;
   }
-  auto ring = Ring::create();
+  auto ring = Ring::create_for_tool();
   if (!ring) {
     return complain(ring.error());
   }

@@ -28,6 +28,8 @@ using IoVec = std::span<const iovec>;
 
 struct WriteFlags {
   bool fua = false;  ///< the data is durable when the task ends, as if flushed
+  /// A hint: other requests have work for this thread meanwhile, so copying the data may be left to another.
+  bool aside = false;
 };
 
 struct ZeroFlags {
@@ -70,6 +72,8 @@ class BlockDevice {
 
   /// The layer above is about to do that; for a layer that injects faults.
   virtual void debug_event(DebugEvent event) { static_cast<void>(event); }
+  /// The layer above will go on writing behind the end: a hint to make room there in larger steps.
+  virtual void expect_growth() {}
   /// What shows where this layer holds nothing; null if nothing lies below.
   [[nodiscard]] virtual BlockDevice* backing() { return nullptr; }
 

@@ -107,7 +107,7 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_with(Ring& ring, const File
     if (::ftruncate(fd, 0) != 0) {
       return fail_errno(errno, fmt::format("{}: cannot be emptied", path));
     }
-    device->size_ = 0;
+    device->size_ = device->host_size_ = 0;
   }
   return device;
 }
@@ -119,6 +119,7 @@ Result<void> FileDevice::lock(int fd, bool read_only) const {
 }
 
 FileDevice::~FileDevice() {
+  cut_back();
   if (fd_ >= 0) {
     ::close(fd_);
   }
@@ -142,7 +143,7 @@ Result<void> FileDevice::inspect() {
   if (end < 0) {
     return fail_errno(errno, fmt::format("{}: its size cannot be found out", name()));
   }
-  size_ = static_cast<std::uint64_t>(end);
+  size_ = host_size_ = static_cast<std::uint64_t>(end);
   if (is_direct(options_.cache)) {
     alignment_ = 4096;  // suits every disk; less where the host says so
     struct statx extended{};
@@ -200,7 +201,8 @@ Task<Result<void>> FileDevice::readv(std::uint64_t offset, IoVec to) {
       auto result = co_await read_bounced(offset, to);
       co_return result;
     }
-  } else if (can_read_nowait_ && to.size() <= IOV_MAX && ring_.take_inline_turn()) {
+  } else if (can_read_nowait_ && to.size() <= IOV_MAX) {
+    co_await ring_.turn();
     // What is in the page cache costs one cheap system call and no wait.
     const auto count =
         ::preadv2(fd_, to.data(), static_cast<int>(to.size()), static_cast<off_t>(offset), RWF_NOWAIT);
@@ -254,12 +256,13 @@ Task<Result<void>> FileDevice::writev(std::uint64_t offset, IoVec from, WriteFla
   const int host_flags = flags.fua && options_.cache != CacheMode::kUnsafe ? RWF_DSYNC : 0;
   Result<void> result;
   if (is_direct(options_.cache)) {
+    co_await grow_ahead(offset + bytes);
     const bool fits = aligned(offset, from);
     // Where whole blocks would make the file longer than the request does, it is cut afterwards: nobody may
     // write behind it.
     const auto block_end = align_up(offset + bytes, alignment_);
     RangeLock::Hold hold(direct_writes_, align_down(offset, alignment_),
-                         !fits && block_end > size_ ? ~0ULL : block_end,
+                         !fits && block_end > host_size_ ? ~0ULL : block_end,
                          fits ? RangeLock::Mode::kShared : RangeLock::Mode::kExclusive);
     co_await hold;
     if (fits) {
@@ -269,8 +272,8 @@ Task<Result<void>> FileDevice::writev(std::uint64_t offset, IoVec from, WriteFla
     }
   } else {
     std::uint64_t done = 0;
-    if (options_.inline_writes && bytes <= kMostInline && from.size() <= IOV_MAX &&
-        ring_.take_inline_turn()) {
+    if (options_.inline_writes && !flags.aside && bytes <= kMostInline && from.size() <= IOV_MAX) {
+      co_await ring_.turn();
       const auto count =
           ::pwritev2(fd_, from.data(), static_cast<int>(from.size()), static_cast<off_t>(offset), host_flags);
       done = count > 0 ? static_cast<std::uint64_t>(count) : 0;
@@ -280,7 +283,7 @@ Task<Result<void>> FileDevice::writev(std::uint64_t offset, IoVec from, WriteFla
     }
   }
   if (result) {
-    size_ = std::max(size_, offset + bytes);
+    note_end(offset + bytes);
   }
   co_return result;
 }
@@ -364,7 +367,7 @@ Task<Result<void>> FileDevice::write_zeroes(std::uint64_t offset, std::uint64_t 
   bool done = false;
   if (flags.may_unmap && can_punch_) {
     const auto error = co_await allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
-    done = error == 0 && (end <= size_ || ::ftruncate(fd_, static_cast<off_t>(end)) == 0);
+    done = error == 0 && (end <= host_size_ || ::ftruncate(fd_, static_cast<off_t>(end)) == 0);
     can_punch_ = !not_offered(error);
   }
   if (!done && can_zero_range_) {
@@ -378,7 +381,7 @@ Task<Result<void>> FileDevice::write_zeroes(std::uint64_t offset, std::uint64_t 
     result = co_await write_plain_zeroes(offset, bytes);
   }
   if (result) {
-    size_ = std::max(size_, end);
+    note_end(end);
     if (flags.fua) {
       result = co_await flush();
     }
@@ -433,10 +436,13 @@ Task<Result<void>> FileDevice::resize(std::uint64_t bytes) {
     }
     co_return Result<void>{};
   }
+  while (growing_) {
+    co_await grown_.wait();
+  }
   if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) {
     co_return fail_errno(errno, fmt::format("{}: cannot be resized to {} bytes", name(), bytes));
   }
-  size_ = bytes;
+  size_ = host_size_ = bytes;
   co_return Result<void>{};
 }
 
@@ -450,7 +456,7 @@ Task<Result<void>> FileDevice::preallocate(std::uint64_t offset, std::uint64_t b
   if (mode == Preallocation::kFalloc) {
     const auto error = co_await allocate(0, offset, bytes);
     if (error == 0) {
-      size_ = std::max(size_, offset + bytes);
+      note_end(offset + bytes);
       co_return Result<void>{};
     }
     if (!not_offered(error)) {
@@ -462,6 +468,7 @@ Task<Result<void>> FileDevice::preallocate(std::uint64_t offset, std::uint64_t b
 }
 
 Task<Result<void>> FileDevice::close() {
+  cut_back();
   auto result = co_await flush();
   if (::close(std::exchange(fd_, -1)) != 0 && result) {
     result = fail_errno(errno, fmt::format("{}: cannot be closed", name()));

@@ -1,10 +1,12 @@
 // A host file or block device as bytes: the lowest layer of every image.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/async.hpp"
 #include "block/block_device.hpp"
 #include "block/cache_mode.hpp"
 #include "block/range_lock.hpp"
@@ -39,6 +41,7 @@ class FileDevice final : public BlockDevice {
   FileDevice& operator=(const FileDevice&) = delete;
 
   [[nodiscard]] std::uint64_t size() const override { return size_; }
+  void expect_growth() override { expect_growth_ = is_direct(options_.cache) && !block_device_; }
   [[nodiscard]] bool read_only() const override { return options_.read_only; }
   [[nodiscard]] std::string name() const override { return options_.path; }
   [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override;
@@ -77,12 +80,25 @@ class FileDevice final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> read_bounced(std::uint64_t offset, IoVec to);
   [[nodiscard]] Task<Result<void>> write_bounced(std::uint64_t offset, IoVec from, int flags);
   [[nodiscard]] Task<Result<void>> write_plain_zeroes(std::uint64_t offset, std::uint64_t bytes);
+  /// Before a direct write up to `end`: makes the host's file longer than that, if growth is expected.
+  [[nodiscard]] Task<void> grow_ahead(std::uint64_t end);
+  /// Something was written up to `end`.
+  void note_end(std::uint64_t end) {
+    size_ = std::max(size_, end);
+    host_size_ = std::max(host_size_, end);
+  }
+  /// Takes back what grow_ahead() made too long.
+  void cut_back();
   [[nodiscard]] Task<std::int32_t> allocate(int mode, std::uint64_t offset, std::uint64_t bytes);
 
   Ring& ring_;
   FileOptions options_;
   int fd_;
   std::uint64_t size_ = 0;
+  std::uint64_t host_size_ = 0;  ///< of the host's file; more than size_ after grow_ahead()
+  bool expect_growth_ = false;
+  bool growing_ = false;
+  WaitQueue grown_;
   bool block_device_ = false;
   bool can_punch_ = true;
   bool can_zero_range_ = true;

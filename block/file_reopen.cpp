@@ -15,6 +15,9 @@ Task<Result<void>> FileDevice::set_read_only(bool read_only) {
   if (read_only == options_.read_only) {
     co_return Result<void>{};
   }
+  if (read_only) {
+    cut_back();
+  }
   auto done = co_await flush();
   if (!done) {
     co_return done;

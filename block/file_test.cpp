@@ -1,9 +1,11 @@
 #include "block/file.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <random>
 
 #include "block/file_lock.hpp"
@@ -84,6 +86,79 @@ TEST_CASE("file_unaligned_direct_writes_side_by_side_keep_their_neighbours", "[f
   REQUIRE(content.size() == kSize);
   CHECK(std::equal(content.begin(), content.begin() + static_cast<std::ptrdiff_t>(vecs.size() * kPiece),
                    data.begin()));
+}
+
+TEST_CASE("file_that_is_expected_to_grow_is_longer_on_the_host_only_until_it_is_closed", "[file]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("f");
+  make_file(path, pattern(100, 1));
+  const auto ring = make_ring();
+  const auto device = open_file(*ring, {.path = path, .cache = CacheMode::kNone});
+  device->expect_growth();
+  const auto data = pattern(300'000, 2);
+  REQUIRE(write(*ring, *device, 8192, data).has_value());  // its end is not aligned
+  CHECK(device->size() == 8192 + data.size());
+  CHECK(std::filesystem::file_size(path) >= 16 * 1024 * 1024);
+  CHECK(read(*ring, *device, device->size() - 1, 3) == Bytes{data.back(), 0, 0});
+  REQUIRE(sync_wait(*ring, device->write_zeroes(device->size(), 5000, {.may_unmap = true})).has_value());
+  CHECK(std::filesystem::file_size(path) >= 16 * 1024 * 1024);
+  const auto end = 8192 + data.size() + 5000;
+  SECTION("closed") { REQUIRE(sync_wait(*ring, device->close()).has_value()); }
+  SECTION("read-only") { REQUIRE(sync_wait(*ring, device->set_read_only(true)).has_value()); }
+  SECTION("resized") { REQUIRE(sync_wait(*ring, device->resize(end)).has_value()); }
+  CHECK(std::filesystem::file_size(path) == end);
+  auto expected = pattern(100, 1);
+  expected.resize(8192);
+  expected.insert(expected.end(), data.begin(), data.end());
+  expected.resize(end);
+  CHECK(file_content(path) == expected);
+}
+
+TEST_CASE("file_that_grows_under_many_direct_writes_keeps_each", "[file]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("f");
+  make_file(path, Bytes());
+  const auto ring = make_ring();
+  auto device = open_file(*ring, {.path = path, .cache = CacheMode::kNone});
+  device->expect_growth();
+  constexpr std::size_t kPiece = 1'000'000;  // aligned nowhere but at the first
+  constexpr std::size_t kCount = 40;         // three steps of growth
+  const auto data = pattern(kPiece * kCount, 5);
+  std::vector<iovec> vecs(kCount);
+  std::size_t ended = 0;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const auto place = (i * 7 + 3) % kCount;
+    vecs[i] = {const_cast<std::uint8_t*>(&data[place * kPiece]), kPiece};
+    spawn(device->writev(place * kPiece, {&vecs[i], 1}),
+          [&](Result<void> result) { ended += result.has_value() ? 1 : 0; });
+  }
+  while (ring->in_flight() != 0) {
+    ring->run_once(true);
+  }
+  REQUIRE(ended == kCount);
+  REQUIRE(sync_wait(*ring, device->close()).has_value());
+  CHECK(file_content(path) == data);
+}
+
+TEST_CASE("file_on_a_disk_without_room_for_a_step_grows_write_by_write", "[file]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("f");
+  make_file(path, Bytes());
+  const auto ring = make_ring();
+  const auto device = open_file(*ring, {.path = path, .cache = CacheMode::kNone});
+  device->expect_growth();
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{1024 * 1024, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const auto fits = write(*ring, *device, 0, Bytes(65536, 7));
+  const auto does_not = write(*ring, *device, 2 * 1024 * 1024, Bytes(4096, 7));
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+  CHECK(fits.has_value());
+  CHECK_FALSE(does_not.has_value());
+  CHECK(device->size() == 65536);
+  CHECK(std::filesystem::file_size(path) == 65536);
 }
 
 TEST_CASE("file_zeroed_and_discarded_ranges_read_zero_and_show_as_holes", "[file]") {

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/bytes.hpp"
-#include "block/crypto/aligned_buffer.hpp"
+#include "block/aligned_buffer.hpp"
 #include "block/iovec.hpp"
 #include "block/request.hpp"
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "block/crypto/aligned_buffer.hpp"
+#include "block/aligned_buffer.hpp"
 #include "block/iovec.hpp"
 #include "block/qcow2/image.hpp"
 
@@ -102,7 +102,7 @@ Task<Result<void>> Image::read_encrypted(std::uint64_t offset, std::uint64_t hos
     }
   } else {
     const auto head = host % kSector;
-    crypto::AlignedBuffer buffer(static_cast<std::size_t>(align_up(head + bytes, kSector)));
+    AlignedBuffer buffer(static_cast<std::size_t>(align_up(head + bytes, kSector)));
     const auto vec = buffer.vec();
     read = co_await data().readv(host - head, {&vec, 1});
     if (read) {
@@ -122,7 +122,7 @@ Task<Result<void>> Image::write_encrypted(std::uint64_t offset, std::uint64_t ho
   }
   const auto total = iovec_bytes(from);
   const auto number = luks_ ? host : offset;
-  crypto::AlignedBuffer buffer(static_cast<std::size_t>(std::min(total, kPieceBytes)));
+  AlignedBuffer buffer(static_cast<std::size_t>(std::min(total, kPieceBytes)));
   for (std::uint64_t done = 0; done < total;) {
     const auto bytes = std::min(total - done, kPieceBytes);
     const IoSlice piece(from, done, bytes);

@@ -61,6 +61,7 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
     co_return std::unexpected(header.error());
   }
   image->header_ = std::move(*header);
+  device.expect_growth();
   image->geometry_ = image->header_.geometry();
   if ((image->header_.incompatible & kCorruptBit) != 0 && !options.read_only && !options.for_repair) {
     co_return fail(

@@ -238,7 +238,8 @@ class Image final : public BlockDevice {
                                                              std::uint64_t end, std::uint64_t copy_end,
                                                              bool may_skip);
   [[nodiscard]] Task<Result<std::uint64_t>> write_piece(std::uint64_t offset, IoVec from);
-  [[nodiscard]] Task<Result<void>> write_host(std::uint64_t offset, std::uint64_t host, IoVec from);
+  [[nodiscard]] Task<Result<void>> write_host(std::uint64_t offset, std::uint64_t host, IoVec from,
+                                              WriteFlags flags = {});
   [[nodiscard]] Task<Result<void>> write_part(std::uint64_t offset, std::uint64_t host, std::uint64_t bytes,
                                               IoVec from, std::uint64_t done);
   [[nodiscard]] Task<Result<void>> keep_within_bounds();

@@ -126,7 +126,7 @@ Task<Result<void>> Image::write_part(std::uint64_t offset, std::uint64_t host, s
   co_return written;
 }
 
-Task<Result<void>> Image::write_host(std::uint64_t offset, std::uint64_t host, IoVec from) {
+Task<Result<void>> Image::write_host(std::uint64_t offset, std::uint64_t host, IoVec from, WriteFlags flags) {
   if (!data_file_) {
     // A damaged mapping must not let the guest write over the tables, the header least of all.
     const auto end = geometry_.clusters_for(host + iovec_bytes(from));
@@ -141,7 +141,7 @@ Task<Result<void>> Image::write_host(std::uint64_t offset, std::uint64_t host, I
   if (encrypted()) {
     written = co_await write_encrypted(offset, host, from);
   } else {
-    written = co_await data().writev(host, from);
+    written = co_await data().writev(host, from, flags);
   }
   co_return written;
 }
@@ -195,7 +195,7 @@ Task<Result<Surroundings>> Image::read_surroundings(std::uint64_t copy_begin, st
   if (read_head || read_tail) {
     file_->debug_event(DebugEvent::kCowRead);
   }
-  const iovec whole{around.memory.get(), static_cast<std::size_t>(copy_end - copy_begin)};
+  const iovec whole{around.memory.data(), static_cast<std::size_t>(copy_end - copy_begin)};
   const iovec head{around.head.data(), before};
   const iovec tail{around.tail.data(), behind};
   Gather reads;
@@ -296,7 +296,10 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
       all.append(around->tail.data(), around->tail.size());
     }
     const auto first = offset - around->head.size();
-    done = co_await write_host(first, plan.host + first - begin, all);
+    // While a kernel worker copies this one, the next can read what surrounds it.
+    const bool brought = !around->head.empty() || !around->tail.empty();
+    const WriteFlags flags{.aside = brought && !requests_.at_most_one()};
+    done = co_await write_host(first, plan.host + first - begin, all, flags);
   }
   if (!done) {
     if (!plan.in_place && !geometry_.external_data) {

@@ -48,12 +48,21 @@ Error Ring::unavailable(int errnum) {
                       reason)};
 }
 
-Result<std::unique_ptr<Ring>> Ring::create(unsigned entries) {
+Result<std::unique_ptr<Ring>> Ring::create(unsigned entries, Notice notice) {
+  const auto length = std::clamp(entries, 1U, kMaxEntries);
   io_uring ring{};
-  io_uring_params params{};
-  params.flags = IORING_SETUP_CLAMP;
-  if (const int error = io_uring_queue_init_params(std::clamp(entries, 1U, kMaxEntries), &ring, &params);
-      error < 0) {
+  int error = -EINVAL;
+  if (notice == Notice::kNextEntry) {  // Linux 5.19
+    io_uring_params params{};
+    params.flags = IORING_SETUP_CLAMP | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    error = io_uring_queue_init_params(length, &ring, &params);
+  }
+  if (error == -EINVAL) {
+    io_uring_params params{};
+    params.flags = IORING_SETUP_CLAMP;
+    error = io_uring_queue_init_params(length, &ring, &params);
+  }
+  if (error < 0) {
     return std::unexpected(unavailable(-error));
   }
   return std::unique_ptr<Ring>(new Ring(ring));
@@ -255,22 +264,49 @@ bool Ring::start(Operation& operation, std::coroutine_handle<> waiter) {
   return true;
 }
 
+void Ring::ring_bell() {
+  if (io_uring_sqe* entry = get_entry(); entry != nullptr) {  // otherwise what is in flight will do it
+    io_uring_prep_nop(entry);
+    io_uring_sqe_set_data(entry, nullptr);
+    ++in_flight_;
+  }
+}
+
+void Ring::queue_turn(std::coroutine_handle<> waiter) {
+  turns_.push_back(waiter);
+  ++in_flight_;
+  if (!dispatching_ && turns_.size() == 1) {
+    ring_bell();
+    submit();
+  }
+}
+
+void Ring::give_turns() {
+  for (auto waiting = turns_.size(); waiting != 0 && take_inline_turn(); --waiting) {
+    const auto waiter = turns_.front();
+    turns_.pop_front();
+    --in_flight_;
+    waiter.resume();
+  }
+}
+
 void Ring::run_once(bool wait) {
   inline_budget_ = kInlineBudget;
   dispatching_ = true;
   queue_overflow();
-  if (wait && in_flight_ != 0 && io_uring_cq_ready(&ring_) == 0) {
+  if (wait && in_flight_ != 0 && turns_.empty() && io_uring_cq_ready(&ring_) == 0) {
     io_uring_submit_and_wait(&ring_, 1);
   } else {
     submit();
   }
+  give_turns();
   std::array<io_uring_cqe*, kBatch> completions{};
   std::array<Operation*, kBatch> ended{};
   for (unsigned turn = 0; turn < kBatchesPerTurn; ++turn) {
     const unsigned count = io_uring_peek_batch_cqe(&ring_, completions.data(), kBatch);
     for (unsigned i = 0; i < count; ++i) {
       ended[i] = static_cast<Operation*>(io_uring_cqe_get_data(completions[i]));
-      if (ended[i] != nullptr) {  // a cancellation itself has nobody waiting
+      if (ended[i] != nullptr) {  // a cancellation or the bell has nobody waiting
         ended[i]->result_ = completions[i]->res;
       }
     }
@@ -287,6 +323,9 @@ void Ring::run_once(bool wait) {
   }
   dispatching_ = false;
   queue_overflow();
+  if (!turns_.empty()) {
+    ring_bell();
+  }
   submit();
 }
 

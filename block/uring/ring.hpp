@@ -6,7 +6,7 @@
 // in the page cache), the coroutine goes on without ever having waited. Inside run_once() operations are
 // collected and submitted a few together, the rest at its end. At most kInlineBudget operations end
 // inline between two calls of run_once(), so a caller that starts the next request from the completion of the
-// last cannot exhaust the stack.
+// last cannot exhaust the stack; layers that answer by a system call of their own wait for a turn().
 //
 // The kernel finishes some operations in the thread that submitted them, which it interrupts for that:
 // KVM_RUN of a vCPU thread that submits may return EINTR and has to be entered again.
@@ -35,9 +35,20 @@ class Ring final : public Executor {
   /// How many operations may end without suspending between two calls of run_once().
   static constexpr unsigned kInlineBudget = 64;
 
+  /// How the thread that submitted an operation learns that the kernel has finished it.
+  enum class Notice : std::uint8_t {
+    kInterrupt,  ///< at once, whatever it does: a vCPU thread in the guest, too
+    kNextEntry,  ///< when it next enters the kernel: cheaper, for a program whose one thread turns the ring
+  };
+
   /// `entries`: length of the submission queue, 1 to 4096; more operations than that may be in flight.
   /// kUnsupported, with the remedy, where the host does not offer io_uring.
-  [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries = 128);
+  [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries = 128,
+                                                            Notice notice = Notice::kInterrupt);
+  /// As a tool needs it.
+  [[nodiscard]] static Result<std::unique_ptr<Ring>> create_for_tool() {
+    return create(128, Notice::kNextEntry);
+  }
   /// The error create() gives when the host answers `errnum`.
   [[nodiscard]] static Error unavailable(int errnum);
 
@@ -51,15 +62,19 @@ class Ring final : public Executor {
 
   void run_once(bool wait) override;
 
-  /// For a layer that can answer without waiting (a non-blocking system call): whether it may, or must go
-  /// through an operation because the inline budget is used up. Every true counts against the budget.
-  [[nodiscard]] bool take_inline_turn() {
-    if (inline_budget_ == 0) {
-      return false;
-    }
-    --inline_budget_;
-    return true;
-  }
+  /// `co_await ring.turn()` before a system call that answers without waiting, in place of an operation: goes
+  /// on at once while the inline budget lasts, otherwise from run_once(), after those that came before.
+  class [[nodiscard]] Turn {
+   public:
+    explicit Turn(Ring& ring) : ring_(ring) {}
+    [[nodiscard]] bool await_ready() const noexcept { return ring_.take_inline_turn(); }
+    void await_suspend(std::coroutine_handle<> waiter) noexcept { ring_.queue_turn(waiter); }
+    void await_resume() const noexcept {}
+
+   private:
+    Ring& ring_;
+  };
+  Turn turn() { return Turn(*this); }
 
   /// One host operation. `co_await` gives what the system call returns: a count, or a negative errno.
   class [[nodiscard]] Operation {
@@ -139,6 +154,19 @@ class Ring final : public Executor {
   void queue_overflow();
   void queue_cancel(Operation& operation, io_uring_sqe& entry);
 
+  [[nodiscard]] bool take_inline_turn() {
+    if (inline_budget_ == 0) {
+      return false;
+    }
+    --inline_budget_;
+    return true;
+  }
+  void queue_turn(std::coroutine_handle<> waiter);
+  /// Resumes those that waited for a turn when this was called, as far as the inline budget goes.
+  void give_turns();
+  /// Makes fd() readable, for those that wait for a turn.
+  void ring_bell();
+
   /// Waiting for an entry of the queue, to start or to be cancelled.
   struct Overflow {
     Operation* operation;
@@ -147,6 +175,7 @@ class Ring final : public Executor {
 
   io_uring ring_;
   std::deque<Overflow> overflow_;
+  std::deque<std::coroutine_handle<>> turns_;  ///< waiting for a turn; each counts as in flight
   std::size_t in_flight_ = 0;
   unsigned inline_budget_ = kInlineBudget;
   bool dispatching_ = false;

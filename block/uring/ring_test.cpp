@@ -5,6 +5,9 @@
 
 #include <sys/epoll.h>
 
+#include <algorithm>
+#include <thread>
+
 #include "block/test_support.hpp"
 
 using namespace whistler;
@@ -31,6 +34,13 @@ struct Pipe {
     ::close(ends[1]);
   }
 };
+
+Task<void> take_turns(Ring& ring, int count, std::vector<int>& order, int who) {
+  for (int i = 0; i < count; ++i) {
+    co_await ring.turn();
+    order.push_back(who);
+  }
+}
 
 /// Starts a read whenever the last one ended, from its completion.
 struct Chain {
@@ -122,6 +132,73 @@ TEST_CASE("ring_chain_of_cached_reads_does_not_grow_the_stack", "[ring]") {
   }
   CHECK(ring->in_flight() == 0);
   ::close(fd);
+}
+
+TEST_CASE("ring_turns_beyond_the_budget_come_from_run_once_and_everyone_gets_some", "[ring]") {
+  const auto ring = make_ring();
+  std::vector<int> order;
+  constexpr int kEach = 200;
+  for (int who = 0; who < 3; ++who) {
+    spawn(take_turns(*ring, kEach, order, who));
+  }
+  CHECK(order.size() == Ring::kInlineBudget);
+  CHECK(ring->in_flight() != 0);
+  const int poll = ::epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{.events = EPOLLIN, .data = {}};
+  REQUIRE(::epoll_ctl(poll, EPOLL_CTL_ADD, ring->fd(), &event) == 0);
+  std::size_t before = order.size();
+  while (order.size() < std::size_t{3 * kEach}) {
+    REQUIRE(::epoll_wait(poll, &event, 1, 1000) == 1);  // an event loop learns of them
+    ring->run_once(false);
+    CHECK(order.size() > before);
+    CHECK(order.size() <= before + Ring::kInlineBudget);
+    before = order.size();
+  }
+  // The second had to wait for the first only as long as one budget, not until the first was done.
+  CHECK(std::find(order.begin(), order.end(), 1) <= order.begin() + 2 * Ring::kInlineBudget);
+  ring->run_once(false);
+  CHECK(ring->in_flight() == 0);
+  CHECK(::epoll_wait(poll, &event, 1, 0) == 0);
+  ::close(poll);
+}
+
+TEST_CASE("ring_turns_do_not_keep_operations_from_ending", "[ring]") {
+  const auto ring = make_ring();
+  std::vector<int> order;
+  spawn(take_turns(*ring, 100'000, order, 0));
+  Pipe pipe;
+  char byte = 0;
+  bool ended = false;
+  spawn(read_one(*ring, pipe.ends[0], ~0ULL, &byte, 1), [&](std::int32_t) { ended = true; });
+  REQUIRE(::write(pipe.ends[1], "y", 1) == 1);
+  for (int i = 0; i < 100 && !ended; ++i) {
+    ring->run_once(true);
+    ::usleep(100);
+  }
+  CHECK(ended);
+  while (order.size() < 100'000) {
+    ring->run_once(true);
+  }
+}
+
+TEST_CASE("ring_for_a_tool_ends_operations_of_a_kernel_worker", "[ring]") {
+  const auto made = Ring::create_for_tool();
+  REQUIRE(made.has_value());
+  auto& ring = **made;
+  Pipe pipe;
+  char byte = 0;
+  std::int32_t result = 0;
+  spawn(read_one(ring, pipe.ends[0], ~0ULL, &byte, 1), [&](std::int32_t value) { result = value; });
+  std::thread writer([&] {
+    ::usleep(20'000);
+    REQUIRE(::write(pipe.ends[1], "y", 1) == 1);
+  });
+  while (result == 0) {
+    ring.run_once(true);
+  }
+  writer.join();
+  CHECK(result == 1);
+  CHECK(byte == 'y');
 }
 
 TEST_CASE("ring_fdatasync_and_run_once_without_work_return", "[ring]") {

@@ -28,7 +28,7 @@ void OpenImage::close_quietly() noexcept {
 }
 
 std::unique_ptr<Ring> make_ring(const Call& call) {
-  auto ring = Ring::create();
+  auto ring = Ring::create_for_tool();
   if (!ring) {
     complain(call, ring.error().message);
     return nullptr;

@@ -203,7 +203,7 @@ bool converse(Session& session) {
 }  // namespace
 
 int io_main(const Call& call) {
-  auto ring = Ring::create();
+  auto ring = Ring::create_for_tool();
   if (!ring) {
     complain(call, ring.error().message);
     return 1;

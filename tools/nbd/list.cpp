@@ -65,7 +65,7 @@ int list_exports(const Call& call, const Options& options) {
     }
     client.tls = std::move(*credentials);
   }
-  auto ring = Ring::create();
+  auto ring = Ring::create_for_tool();
   if (!ring) {
     complain(call, ring.error().message);
     return 1;

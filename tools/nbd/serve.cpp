@@ -190,7 +190,7 @@ int Service::run() {
     }
   }
   signals_ = catch_signals();
-  auto ring = Ring::create();
+  auto ring = Ring::create_for_tool();
   if (!ring) {
     return give_up(ring.error());
   }

@@ -1,4 +1,4 @@
-// Memory for what is encrypted on its way to the file: uninitialised, and fit for O_DIRECT.
+// Memory for what goes to a file or comes from it: uninitialised, and fit for O_DIRECT.
 #pragma once
 
 #include <sys/uio.h>
@@ -8,7 +8,7 @@
 #include <new>
 #include <span>
 
-namespace whistler::crypto {
+namespace whistler {
 
 class AlignedBuffer {
  public:
@@ -28,4 +28,4 @@ class AlignedBuffer {
   std::size_t size_;
 };
 
-}  // namespace whistler::crypto
+}  // namespace whistler
