@@ -1,8 +1,9 @@
 #include "block/copy_on_read.hpp"
 
 #include <algorithm>
-#include <vector>
 
+#include "base/bytes.hpp"
+#include "block/aligned_buffer.hpp"
 #include "block/iovec.hpp"
 #include "block/request.hpp"
 
@@ -15,50 +16,56 @@ constexpr std::uint64_t kMostAtOnce = 2 * 1024 * 1024;
 Task<Result<void>> CopyOnRead::readv(std::uint64_t offset, IoVec to) {
   const auto bytes = iovec_bytes(to);
   auto done = check_request(*this, offset, bytes, false);
-  if (!done) {
+  if (!done || bytes == 0) {
     co_return done;
   }
-  const auto begin = offset / cluster_ * cluster_;
-  const auto end = std::min((offset + bytes + cluster_ - 1) / cluster_ * cluster_, size());
-  RangeLock::Hold hold(copies_, begin, std::max(begin, end), RangeLock::Mode::kExclusive);
-  co_await hold;
-  if (!read_only() && bytes != 0) {
-    done = co_await copy_up(begin, end);
-  }
-  if (done) {
+  if (read_only()) {
     done = co_await image_->readv(offset, to);
+    co_return done;
   }
-  co_return done;
-}
-
-Task<Result<void>> CopyOnRead::copy_up(std::uint64_t begin, std::uint64_t end) {
+  const auto begin = align_down(offset, cluster_);
+  const auto end = std::min(align_up(offset + bytes, cluster_), size());
+  RangeLock::Hold hold(copies_, begin, end, RangeLock::Mode::kExclusive);
+  co_await hold;
   for (auto at = begin; at < end;) {
     auto status = co_await image_->block_status(at, std::min(end - at, kMostAtOnce));
     if (!status) {
       co_return std::unexpected(status.error());
     }
+    const auto first = std::max(at, offset);
+    const auto last = std::max(first, std::min(at + status->bytes, offset + bytes));
+    const IoSlice part(to, first - offset, last - first);
     if (!status->data) {
-      auto copied = co_await copy_piece(at, status->bytes);
-      if (!copied) {
-        co_return copied;
-      }
+      done = co_await copy_piece(at, status->bytes, first, part);
+    } else if (first != last) {
+      done = co_await image_->readv(first, part);
+    }
+    if (!done) {
+      co_return done;
     }
     at += status->bytes;
   }
-  co_return Result<void>{};
+  co_return done;
 }
 
-Task<Result<void>> CopyOnRead::copy_piece(std::uint64_t offset, std::uint64_t bytes) {
-  std::vector<std::uint8_t> data(static_cast<std::size_t>(bytes));
-  const iovec piece{data.data(), data.size()};
+Task<Result<void>> CopyOnRead::copy_piece(std::uint64_t offset, std::uint64_t bytes, std::uint64_t wanted,
+                                          IoVec to) {
+  AlignedBuffer data(static_cast<std::size_t>(bytes));
+  const iovec piece = data.vec();
   auto done = co_await image_->readv(offset, {&piece, 1});
   if (!done) {
     co_return done;
   }
-  if (is_zero(data)) {
+  image_->debug_event(DebugEvent::kCorWrite);
+  if (is_zero(data.bytes())) {
     done = co_await image_->write_zeroes(offset, bytes);
   } else {
     done = co_await image_->writev(offset, {&piece, 1});
+  }
+  if (done && !to.empty()) {
+    copy_to_iovec(to, 0,
+                  data.bytes().subspan(static_cast<std::size_t>(wanted - offset),
+                                       static_cast<std::size_t>(iovec_bytes(to))));
   }
   co_return done;
 }

@@ -38,8 +38,9 @@ class CopyOnRead final : public BlockDevice {
   [[nodiscard]] Task<Result<void>> close() override { return image_->close(); }
 
  private:
-  [[nodiscard]] Task<Result<void>> copy_up(std::uint64_t begin, std::uint64_t end);
-  [[nodiscard]] Task<Result<void>> copy_piece(std::uint64_t offset, std::uint64_t bytes);
+  /// Brings [offset, offset + bytes) up into the image; `to` gets what of it begins at `wanted`.
+  [[nodiscard]] Task<Result<void>> copy_piece(std::uint64_t offset, std::uint64_t bytes, std::uint64_t wanted,
+                                              IoVec to);
 
   std::unique_ptr<BlockDevice> image_;
   std::uint64_t cluster_;

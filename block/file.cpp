@@ -134,7 +134,7 @@ Result<void> FileDevice::inspect() {
     return fail(ErrorCode::kInvalid, fmt::format("{}: is a directory, not a disk image", name()),
                 fmt::format("'file' driver requires '{}' to be a regular file", name()));
   }
-  block_device_ = S_ISBLK(status.st_mode);
+  block_device_ = S_ISBLK(status.st_mode) || (options_.character_device && S_ISCHR(status.st_mode));
   if (!block_device_ && !S_ISREG(status.st_mode)) {
     return fail(ErrorCode::kInvalid, fmt::format("{}: is neither a file nor a block device", name()),
                 fmt::format("'file' driver requires '{}' to be a regular file", name()));
@@ -321,6 +321,9 @@ Task<Result<void>> FileDevice::flush() {
   auto error = co_await ring_.fdatasync(fd_);
   while (error == -EINTR || error == -EAGAIN) {
     error = co_await ring_.fdatasync(fd_);
+  }
+  if (error == -EINVAL && options_.character_device) {
+    co_return Result<void>{};  // such as /dev/null: it keeps nothing
   }
   if (error < 0) {
     lost_writes_ = !is_direct(options_.cache);

@@ -25,6 +25,8 @@ struct FileOptions {
   /// Buffered writes by a system call on the spot, where they cost a copy, instead of through a kernel
   /// worker. For tools: it may block on a congested disk, which a machine's thread must not.
   bool inline_writes = false;
+  /// Take a character device, too (QEMU's host_device): like a block device it does not grow.
+  bool character_device = false;
 };
 
 /// Unlike a guest's disk it grows: a write beyond size() extends the file (with a hole in between), and a

@@ -151,8 +151,12 @@ const FormatDriver* find_format(std::string_view name) {
   return nullptr;
 }
 
+bool is_host_driver(std::string_view driver) {
+  return driver == "file" || driver == "host_device" || driver == "host_cdrom";
+}
+
 bool is_protocol(std::string_view driver) {
-  return driver == "file" || driver == "host_device" || driver == "null-co" || driver == "blkdebug" ||
+  return is_host_driver(driver) || driver == "null-co" || driver == "blkdebug" ||
          find_protocol(driver) != nullptr;
 }
 
@@ -164,7 +168,7 @@ Result<std::string> driver_of_name(const std::string& filename) {
     return block ? "host_device" : "file";
   }
   const auto protocol = protocol_of(filename);
-  if (protocol == "file" || protocol == "blkdebug" || protocol == "null-co" || protocol == "host_device") {
+  if (is_host_driver(protocol) || protocol == "blkdebug" || protocol == "null-co") {
     return std::string(protocol);
   }
   for (const auto& driver : protocol_drivers()) {
@@ -245,6 +249,10 @@ Task<Result<OpenNode>> Opener::open(NodeName name, NodeFlags flags, const Above*
   }
   if (driver && is_protocol(*driver)) {
     auto opened = co_await open_protocol(std::move(name), flags, above);
+    co_return opened;
+  }
+  if (driver && is_filter(*driver)) {
+    auto opened = co_await open_filter(std::move(name), flags, above);
     co_return opened;
   }
   auto opened = co_await open_format(std::move(name), flags, above);

@@ -11,6 +11,8 @@
 
 namespace whistler {
 
+using namespace std::string_view_literals;
+
 std::span<const FormatDriver> format_drivers() {
   static const std::vector<FormatDriver> drivers = [] {
     const auto foreign = formats::drivers();
@@ -30,8 +32,9 @@ std::span<const ProtocolDriver> protocol_drivers() {
 }
 
 bool is_known_driver(std::string_view name) {
-  constexpr std::array<std::string_view, 6> kBuiltIn = {"file",    "raw",      "qcow2",
-                                                        "null-co", "blkdebug", "host_device"};
+  constexpr std::array kBuiltIn = {"file"sv,       "raw"sv,      "qcow2"sv,
+                                   "null-co"sv,    "blkdebug"sv, "host_device"sv,
+                                   "host_cdrom"sv, "compress"sv, "copy-on-read"sv};
   const auto has_name = [&](const auto& driver) { return driver.name == name; };
   return std::find(kBuiltIn.begin(), kBuiltIn.end(), name) != kBuiltIn.end() ||
          std::any_of(format_drivers().begin(), format_drivers().end(), has_name) ||

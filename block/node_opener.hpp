@@ -31,12 +31,13 @@ struct Opener {
 
   Task<Result<OpenNode>> open(NodeName name, NodeFlags flags, const Above* above);
   Task<Result<OpenNode>> open_protocol(NodeName name, NodeFlags flags, const Above* above);
-  Task<Result<OpenNode>> open_file(Options options, NodeFlags flags);
+  Task<Result<OpenNode>> open_file(std::string driver, Options options, NodeFlags flags);
   Task<Result<OpenNode>> open_null(std::string filename, Options options, NodeFlags flags);
   Task<Result<OpenNode>> open_blkdebug(std::string filename, Options options, NodeFlags flags,
                                        const Above* above);
   Task<Result<OpenNode>> open_other_protocol(const ProtocolDriver& driver, std::string filename,
                                              Options options, NodeFlags flags);
+  Task<Result<OpenNode>> open_filter(NodeName name, NodeFlags flags, const Above* above);
   Task<Result<OpenNode>> open_format(NodeName name, NodeFlags flags, const Above* above);
   Task<Result<OpenNode>> finish_raw(OpenNode file, Options options, bool probed, NodeFlags flags);
   Task<Result<OpenNode>> finish_qcow2(OpenNode file, Options options, NodeFlags flags, const Above* above);
@@ -55,7 +56,10 @@ void erase_keys(Options& options, std::initializer_list<const char*> keys);
 void name_format_node(Node& node, const Options& own, bool plain);
 const ProtocolDriver* find_protocol(std::string_view name);
 const FormatDriver* find_format(std::string_view name);
+/// A driver of files and devices of the host.
+bool is_host_driver(std::string_view driver);
 bool is_protocol(std::string_view driver);
+bool is_filter(std::string_view driver);
 /// The driver that a name asks for by its prefix.
 Result<std::string> driver_of_name(const std::string& filename);
 /// The format that the content looks like.

@@ -46,6 +46,11 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
   } else if (!is_known_driver(driver)) {
     co_return refuse(fmt::format("Unknown driver '{}'", driver));
   }
+  if (is_filter(driver)) {
+    NodeName renamed{std::move(filename), std::move(options)};  // g++ 12 miscompiles it in the call
+    auto opened = co_await open_filter(std::move(renamed), flags, above);
+    co_return opened;
+  }
   if (!is_protocol(driver)) {                                   // a format as the child of another
     NodeName renamed{std::move(filename), std::move(options)};  // g++ 12 miscompiles it in the call
     auto opened = co_await open_format(std::move(renamed), flags, above);
@@ -54,9 +59,9 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
   if (auto ok = take_common(options, flags); !ok) {
     co_return std::unexpected(ok.error());
   }
-  if (driver == "file" || driver == "host_device") {
+  if (is_host_driver(driver)) {
     if (!filename.empty()) {
-      for (const std::string_view prefix : {"file:", "host_device:"}) {
+      for (const std::string_view prefix : {"file:", "host_device:", "host_cdrom:"}) {
         if (filename.starts_with(prefix)) {
           filename.erase(0, prefix.size());
           if (has_protocol(filename)) {
@@ -66,7 +71,7 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
       }
       options["filename"] = filename;
     }
-    auto opened = co_await open_file(std::move(options), flags);
+    auto opened = co_await open_file(driver, std::move(options), flags);
     co_return opened;
   }
   if (driver == "null-co") {
@@ -82,10 +87,32 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
   co_return opened;
 }
 
-Task<Result<OpenNode>> Opener::open_file(Options options, NodeFlags flags) {
+/// Whether what `path` names is of the kind the driver is for; what is not there is for opening it to say.
+Result<void> check_kind(std::string_view driver, const std::string& path, bool read_only) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) {
+    return {};
+  }
+  if (S_ISDIR(status.st_mode) && !read_only) {
+    return refuse(fmt::format("Could not open '{}': Is a directory", path));
+  }
+  if (driver == "file" && !S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+    return refuse(fmt::format("'file' driver requires '{}' to be a regular file", path));
+  }
+  if (driver != "file" && !S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode)) {
+    return refuse(
+        fmt::format("'{}' driver requires '{}' to be either a character or block device", driver, path));
+  }
+  return {};
+}
+
+Task<Result<OpenNode>> Opener::open_file(std::string driver, Options options, NodeFlags flags) {
   const auto path = option_text(options, "filename");
   if (!path) {
-    co_return refuse("The 'file' block driver requires a file name");
+    co_return refuse(fmt::format("The '{}' block driver requires a file name", driver));
+  }
+  if (auto ok = check_kind(driver, *path, flags.read_only); !ok) {
+    co_return std::unexpected(ok.error());
   }
   const auto locking = option_text(options, "locking").value_or("auto");
   if (option_text(options, "aio").value_or("") == "native" && !is_direct(flags.cache)) {
@@ -101,7 +128,8 @@ Task<Result<OpenNode>> Opener::open_file(Options options, NodeFlags flags) {
                                       .cache = flags.cache,
                                       .lock = flags.lock && locking != "off",
                                       .force_share = flags.force_share,
-                                      .inline_writes = flags.inline_writes});
+                                      .inline_writes = flags.inline_writes,
+                                      .character_device = driver != "file"});
   if (!file) {
     co_return std::unexpected(file.error());
   }

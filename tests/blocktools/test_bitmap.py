@@ -49,6 +49,7 @@ class BitmapCommand(unittest.TestCase):
                           ["--add", "--disable", "-g", "2M", "a.qcow2", "b2"], ["--disable", "a.qcow2", "b0"],
                           ["--enable", "a.qcow2", "b2"], ["--clear", "a.qcow2", "b1"],
                           ["--merge", "b0", "a.qcow2", "b1"], ["--remove", "a.qcow2", "b0"],
+                          ["--add", "a.qcow2", "-g", "64k", "b4", "--disable"],  # options behind operands
                           ["--add", "--merge", "b1", "--disable", "a.qcow2", "b3"]):
             self.assertEqual(self.both(*arguments)[0], 0)
             self.assertEqual(self.bitmaps("ours"), self.bitmaps("theirs"))

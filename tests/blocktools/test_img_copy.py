@@ -322,6 +322,14 @@ class ChainTest(ImageTest):
         self.ok("commit", "-q", "-d", "top")
         self.assertIn('"depth": 0, "present": true', theirs(self.dir, "map", "--output=json", "top").stdout)
 
+    def test_commit_of_zeroes_gives_back_the_space_of_the_base(self):
+        self.create("-f", "qcow2", "low", "4M")
+        qemu_io(self.dir, "low", "write -P 5 0 4M")
+        self.create("-f", "qcow2", "-b", "low", "-F", "qcow2", "high")
+        qemu_io(self.dir, "high", "write -z 1M 2M")
+        self.ok("commit", "-q", "high")
+        self.assertIn("32/64 = 50.00% allocated", theirs(self.dir, "check", "low").stdout)
+
     def test_commit_prints_and_ends_as_qemu_img(self):
         for words in ("", "nofile", "base", "-q mid", "-b nob top", "-b top top", "-r x mid", "-t foo mid", "a b"):
             self.same_outcome("commit", *words.split(), prepare=self.build)

@@ -114,6 +114,26 @@ class SameAsQemuIo(unittest.TestCase):
         self.commands("over.qcow2", "read 0 4k", "map", "read -P 0x55 0 64k", "read 256k 128k", "map", options=["-C"])
         self.commands("over.qcow2", "write -P 1 0 4k", "read -P 1 0 4k", "read -P 0x55 4k 4k", "map", options=["-s"])
 
+    def test_filters(self):
+        compress = "driver=compress,file.driver=qcow2,file.file.driver=file,file.file.filename="
+        self.same("-c", "write -P 5 0 200k", "-c", "write -P 6 300000 70000", "-c", "write -P 7 4190208 4k", "-c",
+                  "read -P 5 0 200k", "-c", "discard 0 64k", "-c", "write -z 64k 64k", "-c", "map", "--image-opts",
+                  compress + "a.qcow2")
+        for words in ("-o driver=copy-on-read,file.driver=qcow2 over.qcow2",
+                      "-r -o driver=copy-on-read,file.driver=qcow2 over.qcow2",
+                      "-o driver=compress,file.driver=raw base.raw", "-o driver=compress",
+                      "-o driver=copy-on-read,file.driver=qcow2,foo=bar over.qcow2"):
+            self.same("-c", "open " + words, "-c", "read -P 0x55 100 100k", "-c", "read -P 0 1M 4k", "-c", "read 0 0")
+        self.same("-c", "open -o driver=copy-on-read,file.driver=qcow2 over.qcow2", "-c", "read 200k 1k", "-c", "close",
+                  "-c", "open over.qcow2", "-c", "map", "over.qcow2")
+
+    def test_host_devices(self):
+        for driver in ("file", "host_device", "host_cdrom"):
+            for name in ("/dev/null", "base.raw", ".", "nofile"):
+                if (driver, name) == ("host_cdrom", "/dev/null"):
+                    continue  # QEMU finds no medium in it
+                self.same("-c", f"open -r -o driver={driver},filename={name},locking=off", "-c", "length")
+
     def test_read_only(self):
         self.commands("a.qcow2", "write 0 512", "truncate 1M", "discard 0 64k", "aio_write 0 512", "read 0 1",
                       options=["-r"])

@@ -145,8 +145,8 @@ std::optional<BitmapOptions> parse(const Call& call) {
   if (arguments.size() - rest != 2) {
     return refuse("Expecting filename and bitmap name");
   }
-  options.file = arguments[rest];
-  options.bitmap = arguments[rest + 1];
+  options.file = argv[rest];  // getopt has put the options first
+  options.bitmap = argv[rest + 1];
   if (options.actions.empty()) {
     return refuse("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge");
   }

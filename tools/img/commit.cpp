@@ -136,8 +136,10 @@ class Commit {
       }
     }
     Progress progress(settings_.progress && !settings_.quiet);
-    CopyOptions options{
-        .target_has_backing = true, .detect_zeroes = false, .bytes_per_second = settings_.bytes_per_second};
+    CopyOptions options{.target_has_backing = true,
+                        .may_unmap = true,
+                        .detect_zeroes = false,
+                        .bytes_per_second = settings_.bytes_per_second};
     Copier copier({{.device = chain->device.get(), .bytes = size, .base = below->device}}, *base.device,
                   options, progress, [](const std::string&) {});
     done = sync_wait(ring_, copier.run());

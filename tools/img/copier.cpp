@@ -357,7 +357,7 @@ Task<Result<void>> Copier::write_zeroes(std::uint64_t offset, std::uint64_t byte
   if (options_.target_zero) {
     co_return Result<void>{};
   }
-  auto done = co_await target_.write_zeroes(offset, bytes, {.may_unmap = false});
+  auto done = co_await target_.write_zeroes(offset, bytes, {.may_unmap = options_.may_unmap});
   co_return done;
 }
 
