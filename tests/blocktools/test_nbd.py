@@ -310,6 +310,25 @@ class Client(NbdTest):
             self.img('convert', '-n', '-f', 'qcow2', '-O', 'raw', self.path('copy.qcow2'), self.url())
         run('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', source, target)
 
+    def test_images_are_made_on_an_export_that_is_large_enough(self):
+        stale = self.raw('export.raw', 8 * MIB, b'\xa5' * 8 * MIB)
+        source = self.raw('source.raw', 64 * MIB, random.Random(7).randbytes(MIB))
+        with self.serving('-f', 'raw', stale):
+            self.img('convert', '-f', 'raw', '-O', 'qcow2', '-c', source, self.url())
+            self.assertIn('identical', self.img('compare', '-f', 'raw', '-F', 'qcow2', source, self.url()).stdout)
+            for program in ([WHISTLER, 'img'], ['qemu-img']):
+                self.assertIn('No errors were found', run(*program, 'check', '-f', 'qcow2', self.url()).stdout)
+            refused = self.img('create', '-f', 'raw', self.url(), '9M', check=False)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn('does not fit', refused.stdout)
+            refused = self.img('create', '-f', 'vdi', self.url(), '1M', check=False)
+            self.assertIn("Protocol driver 'nbd' does not support image creation", refused.stdout)
+            full = self.raw('full.raw', 8 * MIB, b'x' * 8 * MIB)
+            refused = self.img('convert', '-f', 'raw', '-O', 'qcow2', full, self.url(), check=False)
+            self.assertEqual(refused.returncode, 1, 'the tables do not fit beside the data')
+            self.img('create', '-f', 'raw', self.url(), '8M')
+            self.assertIn('file format: raw', self.img('info', self.url()).stdout)
+
     def test_a_backing_file_may_be_on_a_server(self):
         base = self.raw(fill=b'b' * MIB)
         top = self.path('top.qcow2')

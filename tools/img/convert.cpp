@@ -190,8 +190,10 @@ class Convert {
       }
     }
     const auto* file = target.node->lowest_file();
-    return !settings_.skip_create && settings_.min_zero != 0 && !has_backing() && file != nullptr &&
-           !file->is_block_device();
+    const auto* qcow2 = target.node->qcow2;
+    const bool new_and_empty = (qcow2 != nullptr && !qcow2->header().geometry().external_data) ||
+                               (file != nullptr && !file->is_block_device());
+    return !settings_.skip_create && settings_.min_zero != 0 && !has_backing() && new_and_empty;
   }
 
   bool copy(OpenNode& target) {

@@ -26,8 +26,8 @@ constexpr std::array kRawOptions = {OptionSpec{"size", OptionType::kSize, "", "V
 
 const std::vector<ImageFormat>& image_formats() {
   static const std::vector<ImageFormat> formats = {
-      {"raw", kRawOptions, create_raw},
-      {"qcow2", qcow2_create_options(), create_qcow2, qcow2_amend_options()},
+      {"raw", kRawOptions, create_raw, {}, create_raw_on},
+      {"qcow2", qcow2_create_options(), create_qcow2, qcow2_amend_options(), create_qcow2_on},
       {"vdi", vdi_create_options(), create_vdi},
       {"vpc", vpc_create_options(), create_vpc},
       {"file", kFileOptions, create_raw},

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/block_device.hpp"
 #include "block/node_options.hpp"
 #include "block/uring/ring.hpp"
 
@@ -31,6 +32,8 @@ struct ImageFormat {
   Result<void> (*create)(Ring& ring, const std::string& filename, const Options& values) = nullptr;
   /// Options of `amend`; empty: cannot be amended.
   std::span<const OptionSpec> amend_options = {};
+  /// Makes the image on what is there already and stays as large as it is. Null: the format can't be made so.
+  Result<void> (*create_on)(Ring& ring, BlockDevice& place, const Options& values) = nullptr;
 };
 
 /// Null if no such format can be made.

@@ -172,6 +172,21 @@ Result<void> check_together(const qcow2::CreateOptions& options) {
   return {};
 }
 
+/// The options, if they go together.
+Result<qcow2::CreateOptions> read_checked(const Options& values) {
+  auto options = read_qcow2_values(values);
+  if (!options) {
+    return options;
+  }
+  if (auto ok = check_together(*options); !ok) {
+    return std::unexpected(ok.error());
+  }
+  if (auto ok = qcow2::check_options(*options); !ok) {
+    return refuse("The image size is too large for file format 'qcow2' (try using a larger cluster size)");
+  }
+  return options;
+}
+
 /// What create_image says, in QEMU's words.
 Result<void> told(Result<void> done, const std::string& filename) {
   if (!done && done.error().brief.empty() && done.error().sys_errno != 0) {
@@ -243,16 +258,31 @@ Result<void> create_raw(Ring& ring, const std::string& filename, const Options& 
   return told(std::move(done), path);
 }
 
-Result<void> create_qcow2(Ring& ring, const std::string& filename, const Options& values) {
-  auto options = read_qcow2_values(values);
+Result<void> create_raw_on(Ring& ring, BlockDevice& place, const Options& values) {
+  const auto size = align_up(number(values, "size", 0), 512);
+  if (size > place.size()) {
+    return refuse(fmt::format("{}: a disk of {} bytes does not fit into its {} bytes", place.name(), size,
+                              place.size()));
+  }
+  // What lies there must not be taken for another format.
+  return sync_wait(ring, place.write_zeroes(0, std::min<std::uint64_t>(512, place.size())));
+}
+
+Result<void> create_qcow2_on(Ring& ring, BlockDevice& place, const Options& values) {
+  const auto options = read_checked(values);
   if (!options) {
     return std::unexpected(options.error());
   }
-  if (auto ok = check_together(*options); !ok) {
-    return ok;
+  if (options->data_file || options->preallocation != Preallocation::kOff) {
+    return refuse(fmt::format("{}: data_file and preallocation are for images in files", place.name()));
   }
-  if (auto ok = qcow2::check_options(*options); !ok) {
-    return refuse("The image size is too large for file format 'qcow2' (try using a larger cluster size)");
+  return sync_wait(ring, qcow2::create(place, *options));
+}
+
+Result<void> create_qcow2(Ring& ring, const std::string& filename, const Options& values) {
+  const auto options = read_checked(values);
+  if (!options) {
+    return std::unexpected(options.error());
   }
   auto path = filename;
   if (path.starts_with("file:")) {

@@ -10,6 +10,9 @@ namespace whistler::tools {
 /// See ImageFormat::create.
 [[nodiscard]] Result<void> create_raw(Ring& ring, const std::string& filename, const Options& values);
 [[nodiscard]] Result<void> create_qcow2(Ring& ring, const std::string& filename, const Options& values);
+/// See ImageFormat::create_on.
+[[nodiscard]] Result<void> create_raw_on(Ring& ring, BlockDevice& place, const Options& values);
+[[nodiscard]] Result<void> create_qcow2_on(Ring& ring, BlockDevice& place, const Options& values);
 
 /// Whether "v2", "0.10" etc. name a version; its number.
 [[nodiscard]] std::optional<unsigned> parse_qcow2_version(std::string_view text);

@@ -70,6 +70,34 @@ Result<void> look_at_backing(Ring& ring, const NewTarget& target, Options& value
 
 bool is_creatable(const std::string& format) { return find_image_format(format) != nullptr; }
 
+namespace {
+
+Result<Options> read_values_of(const NewTarget& target, const ImageFormat& format,
+                               std::vector<OptionSpec>& specs) {
+  specs = all_options(format, true);
+  std::vector<GivenOption> given;
+  for (const auto& text : target.options) {
+    for (auto& option : split_option_list(text)) {
+      given.push_back(std::move(option));
+    }
+  }
+  return read_values(specs, given);
+}
+
+/// Makes the image on something that is there already and is no file, such as a server's export.
+Result<void> create_in_place(Ring& ring, const NewTarget& target, const Options& values) {
+  auto flags = target.backing_flags;
+  flags.read_only = false;
+  auto opened = open_node(ring, NodeName::of_file(target.path, "raw"), flags);
+  if (!opened) {
+    return std::unexpected(opened.error());
+  }
+  auto done = find_image_format(target.format)->create_on(ring, *opened->device, values);
+  return done ? sync_wait(ring, opened->device->close()) : done;
+}
+
+}  // namespace
+
 Result<Options> read_target_options(const NewTarget& target, std::vector<OptionSpec>& specs) {
   const auto* const format = find_image_format(target.format);
   if (format == nullptr) {
@@ -81,6 +109,9 @@ Result<Options> read_target_options(const NewTarget& target, std::vector<OptionS
     const auto protocol = protocol_of(target.path);
     for (const auto& driver : protocol_drivers()) {
       if (fmt::format(" {} ", driver.prefixes).find(fmt::format(" {} ", protocol)) != std::string::npos) {
+        if (format->create_on != nullptr) {
+          return read_values_of(target, *format, specs);
+        }
         return refuse(fmt::format("Protocol driver '{}' does not support image creation", driver.name));
       }
     }
@@ -88,14 +119,7 @@ Result<Options> read_target_options(const NewTarget& target, std::vector<OptionS
                       ? fmt::format("Protocol driver '{}' does not support image creation", protocol)
                       : fmt::format("Unknown protocol '{}'", protocol));
   }
-  specs = all_options(*format, true);
-  std::vector<GivenOption> given;
-  for (const auto& text : target.options) {
-    for (auto& option : split_option_list(text)) {
-      given.push_back(std::move(option));
-    }
-  }
-  return read_values(specs, given);
+  return read_values_of(target, *format, specs);
 }
 
 Options target_keys(const NewTarget& target) {
@@ -147,7 +171,9 @@ Result<void> create_target(Ring& ring, const NewTarget& target) {
     fmt::print("Formatting '{}', fmt={}{}\n", target.path, target.format, show_values(specs, *values));
     std::fflush(stdout);
   }
-  return find_image_format(target.format)->create(ring, target.path, *values);
+  const bool file = !has_protocol(target.path) || protocol_of(target.path) == "file";
+  return file ? find_image_format(target.format)->create(ring, target.path, *values)
+              : create_in_place(ring, target, *values);
 }
 
 }  // namespace whistler::tools
