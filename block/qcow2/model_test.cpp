@@ -5,7 +5,9 @@
 #include <cstdlib>
 
 #include "block/memory.hpp"
+#include "block/qcow2/compact.hpp"
 #include "block/qcow2/simulation.hpp"
+#include "block/qcow2/snapshots.hpp"
 #include "block/qcow2/test_images.hpp"
 
 using namespace whistler;
@@ -174,6 +176,13 @@ struct Bench {
     model.flushed(begun, scheduler.next_event());
   }
 
+  Bytes whole_disk() {
+    Bytes bytes(static_cast<std::size_t>(image->size()));
+    const iovec vec{bytes.data(), bytes.size()};
+    REQUIRE(sync_wait(scheduler, image->readv(0, {&vec, 1})).has_value());
+    return bytes;
+  }
+
   /// What our checker says of the open image.
   qcow2::CheckReport check() {
     auto report = sync_wait(scheduler, qcow2::check_image(*image, qcow2::Repair::kNone));
@@ -266,6 +275,55 @@ TEST_CASE("qcow2_power_cut_anywhere_leaves_flushed_data_and_at_worst_leaks", "[q
       }
     }
   }
+}
+
+TEST_CASE("qcow2_power_cut_while_it_is_compacted_leaves_the_disk_and_its_snapshot",
+          "[qcow2][crash][compact]") {
+  std::uint64_t moved = 0;
+  const auto compact = [&moved](const Variant& variant, std::uint32_t seed) {
+    Bench bench(variant, seed);
+    bench.open();
+    bench.work({.requests = 150, .compressed_percent = variant.compressed}, seed + 7);
+    const bool snapshot = seed % 2 == 0 && variant.options.refcount_bits != 1;
+    Bytes then;
+    if (snapshot) {
+      then = bench.whole_disk();
+      REQUIRE(
+          sync_wait(bench.scheduler, qcow2::Snapshots(*bench.image).create({.name = "then"})).has_value());
+    }
+    bench.work({.requests = 150, .discard_percent = 40, .zero_percent = 20}, seed + 8);  // makes holes
+    bench.flush();
+    const Event begun = bench.scheduler.now();
+    const auto report = sync_wait(bench.scheduler, qcow2::compact_image(*bench.image, {}));
+    INFO((report ? std::string() : report.error().message));
+    REQUIRE(report.has_value());
+    moved += report->moved;
+    CHECK(compare_with_model(bench.scheduler, *bench.image, bench.model, std::nullopt) == "");
+    bench.require_clean();
+    Random random(seed);
+    for (unsigned cuts = 0; cuts < cuts_per_seed(variant) / 5; ++cuts) {
+      const Event when = begun + below(random, bench.scheduler.now() - begun + 1);
+      INFO(variant.name << ", seed " << seed << ", cut " << cuts << " at event " << when
+                        << ", compaction from " << begun << " to " << bench.scheduler.now());
+      Bench after(variant, seed, false);
+      SimulatedDisk disk(after.scheduler, bench.disk.after_cut(when, random));
+      after.open(std::make_unique<Borrowed>(disk));
+      const auto found = after.check();
+      INFO(joined(found.messages));
+      REQUIRE(found.corruptions == 0);
+      REQUIRE(compare_with_model(after.scheduler, *after.image, bench.model, when) == "");
+      if (snapshot) {
+        REQUIRE(sync_wait(after.scheduler, qcow2::Snapshots(*after.image).apply("then")).has_value());
+        REQUIRE(after.whole_disk() == then);
+      }
+    }
+  };
+  for (const auto& variant : variants()) {
+    for (std::uint32_t seed = 1; seed <= 4 * factor() && !variant.options.data_file; ++seed) {
+      compact(variant, seed);
+    }
+  }
+  CHECK(moved > 500);
 }
 
 TEST_CASE("qcow2_host_errors_reach_the_guest_and_never_damage_the_image", "[qcow2][fault]") {

@@ -85,6 +85,10 @@ Task<Result<BlockStatus>> SimulatedDisk::block_status(std::uint64_t, std::uint64
 
 Task<Result<void>> SimulatedDisk::resize(std::uint64_t bytes) {
   content_.resize(static_cast<std::size_t>(bytes));
+  if (logging_) {
+    const auto now = scheduler_.next_event();
+    writes_.push_back({.offset = bytes, .bytes = {}, .begun = now, .ended = now, .resize = true});
+  }
   co_return Result<void>{};
 }
 
@@ -120,6 +124,12 @@ Bytes SimulatedDisk::after_cut(Event when, Random& random) const {
   // cut.
   const auto percent = std::array<std::uint64_t, 5>{0, 100, 50, 10, 90}[below(random, 5)];
   for (const auto* write : order) {
+    if (write->resize) {
+      if (write->ended < vouched || below(random, 100) < percent) {
+        content.resize(static_cast<std::size_t>(write->offset));
+      }
+      continue;
+    }
     if (write->ended < vouched) {
       apply(content, write->offset, write->bytes);
       continue;

@@ -61,6 +61,7 @@ struct LoggedWrite {
   Bytes bytes;
   Event begun;
   Event ended;
+  bool resize = false;  ///< no write: the file became `offset` bytes long
 };
 struct LoggedFlush {
   Event begun;
