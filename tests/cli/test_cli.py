@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODULES = ["bad_input", "described", "importing", "running", "host_disk_full", "monitor", "jobs", "service", "plans"]
+MODULES = ["bad_input", "described", "importing", "running", "host_disk_full", "monitor", "jobs", "service", "plans", "plan_folders"]
 
 
 LAB_SECONDS = 600

@@ -7,6 +7,9 @@
 #include <utility>
 
 #include "vmm/exit_status.hpp"
+#include "vmm/plan/artifacts.hpp"
+#include "vmm/plan/copy_out.hpp"
+#include "vmm/plan/folder_image.hpp"
 #include "vmm/plan/picture.hpp"
 
 namespace whistler::plan {
@@ -243,12 +246,21 @@ class Performer {
 
   Done operator()(const ChangeMedium& change) {
     Json arguments = {{"device", change.drive}, {"force", change.force}};
-    if (!change.file.empty()) {
-      arguments.update({{"filename", change.file}, {"format", change.format}});
+    auto file = change.file;
+    if (!change.folder.empty()) {
+      const auto number = &step_ - plan_.steps.data();
+      file = fmt::format("{}/inserted{}.iso", session_.guest().folder(), number);
+      if (auto made = make_cd(change.drive, change.folder, file, session_.guest().folder(), awaiting());
+          !made) {
+        return made;
+      }
     }
-    const auto* command = change.file.empty() ? "eject" : "blockdev-change-medium";
+    if (!file.empty()) {
+      arguments.update({{"filename", file}, {"format", change.format}});
+    }
+    const auto* command = file.empty() ? "eject" : "blockdev-change-medium";
     std::string refusal;
-    auto done = session_.until(step_.name, step_.time_limit, [&]() -> Attempt {
+    auto done = session_.until(step_.name, time_left(), [&]() -> Attempt {
       const auto answer = session_.guest().ask(command, arguments);
       if (answer) {
         return true;
@@ -263,6 +275,23 @@ class Performer {
       done.error().reason = fmt::format("{}: {}", refusal, done.error().reason);
     }
     return done;
+  }
+
+  Done operator()(const CopyOut& copy) {
+    const auto& disks = session_.guest().overlays();
+    const auto disk = std::ranges::find(disks, copy.drive, &Overlay::drive);
+    const auto artifacts = artifacts_folder(session_.options(), plan_);
+    const auto& folder = session_.guest().folder();
+    const auto to = files_folder(artifacts.empty() ? folder : artifacts, copy.drive);
+    if (auto taken = take_files(*disk, to, Damage::kFails, folder, awaiting()); !taken) {
+      return taken;
+    }
+    for (const auto& [name, pattern] : copy.expect) {
+      if (auto good = check_file(to, name, pattern); !good) {
+        return good;
+      }
+    }
+    return {};
   }
 
   Done operator()(const Command& command) {
@@ -286,22 +315,29 @@ class Performer {
     const auto output = text.substr(start, found->start - start);
     if (std::atoi(status.c_str()) != command.status) {
       return failed(fmt::format("\"{}\" ended with status {}, not {}; it said {}", command.text,
-                                std::atoi(status.c_str()), command.status, tail(output)));
+                                std::atoi(status.c_str()), command.status, quoted_end(output)));
     }
     // What stands in the first line is the command's own echo.
     const auto body = std::min(output.find('\n'), output.size());
     if (command.output && !command.output->search(output, body)) {
       return failed(fmt::format("\"{}\" did not say \"{}\", but {}", command.text, command.output->text(),
-                                tail(output.substr(body))));
+                                quoted_end(output.substr(body))));
     }
     return {};
   }
 
  private:
-  static std::string tail(const std::string& text) {
-    constexpr std::size_t kMost = 200;
-    return Json(text.substr(text.size() - std::min(text.size(), kMost)))
-        .dump(-1, ' ', false, Json::error_handler_t::replace);
+  /// How a program is waited for: with all that watches over the machine, if it still runs.
+  [[nodiscard]] Await awaiting() {
+    return [this](ToolRun& run) {
+      const auto attempt = [&]() -> Attempt {
+        const auto done = run.done();
+        return done ? Attempt(*done) : std::unexpected(Failure{Verdict::kHostCannot, done.error().message});
+      };
+      return session_.guest().status()
+                 ? session_.until_end(step_.name, time_left(), [&](int) { return attempt(); })
+                 : session_.until(step_.name, time_left(), attempt);
+    };
   }
 
   /// Waits for that on the serial line within what is left of the step's time; a refused login ends it at
@@ -312,7 +348,7 @@ class Performer {
     const auto& text = session_.guest().serial();
     return session_.until(what, time_left(), [&]() -> Attempt {
       if (const auto refused = kRefused->search(text, position)) {
-        return failed(fmt::format("the guest refuses the login: {}", tail(text.substr(position))));
+        return failed(fmt::format("the guest refuses the login: {}", quoted_end(text.substr(position))));
       }
       const auto found = pattern.search(text, position);
       if (found) {

@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 
 #include "vmm/plan/child_process.hpp"
+#include "vmm/plan/copy_out.hpp"
 
 namespace whistler::plan {
 namespace {
@@ -34,6 +36,14 @@ std::string folder_name(std::string_view name) {
   }
   // "." and ".." are no names.
   return result.find_first_not_of('.') == std::string::npos ? "plan" + result : result;
+}
+
+std::string artifacts_folder(const RunOptions& options, const Plan& plan) {
+  return options.artifacts.empty() ? "" : fmt::format("{}/{}", options.artifacts, folder_name(plan.name));
+}
+
+std::string files_folder(const std::string& artifacts, const std::string& drive) {
+  return fmt::format("{}/files-{}", artifacts, drive);
 }
 
 std::string marked_plan(const Plan& plan, const PlanResult& result) {
@@ -79,7 +89,7 @@ std::string check_disk(const Overlay& overlay, const std::string& folder) {
 }
 
 Result<void> write_artifacts(const std::string& to, const Plan& plan, const PlanResult& result,
-                             GuestProcess& guest, const Session* session) {
+                             GuestProcess& guest, const Session* session, const Await& await) {
   std::error_code error;
   fs::create_directories(to, error);
   if (error) {
@@ -114,6 +124,11 @@ Result<void> write_artifacts(const std::string& to, const Plan& plan, const Plan
   for (const auto& overlay : guest.overlays()) {
     const auto said = check_disk(overlay, guest.folder());
     put(fmt::format("check-{}.txt", folder_name(overlay.drive)), said.empty() ? "no errors\n" : said);
+    if (std::ranges::find(plan.folders, overlay.drive, &FolderDrive::id) != plan.folders.end()) {
+      const auto taken =
+          take_files(overlay, files_folder(to, overlay.drive), Damage::kRepaired, guest.folder(), await);
+      put(fmt::format("files-{}.txt", overlay.drive), taken ? "" : taken.error().reason + "\n");
+    }
   }
   return good ? Result<void>() : fail(ErrorCode::kIo, fmt::format("{}: cannot be written", to));
 }

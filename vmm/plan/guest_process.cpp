@@ -17,6 +17,7 @@
 #include "block/create.hpp"
 #include "block/nbd/address.hpp"
 #include "block/uring/ring.hpp"
+#include "vmm/plan/plan_folders.hpp"
 #include "vmm/unix_socket.hpp"
 
 namespace whistler::plan {
@@ -70,6 +71,10 @@ GuestProcess::~GuestProcess() = default;
 
 Result<void> GuestProcess::prepare(const Plan& plan, const std::string& base) {
   auto machine = plan.machine;
+  for (std::size_t i = 0; i < plan.folders.size(); ++i) {
+    auto& drive = machine["drives"][machine["drives"].size() - plan.folders.size() + i];
+    drive["file"] = fmt::format("{}/{}", base.empty() ? folder_ : base, folder_image_name(i));
+  }
   if (auto made = make_overlays(machine, base); !made) {
     return made;
   }

@@ -9,6 +9,7 @@
 #include "vmm/config/description.hpp"
 #include "vmm/config/json_document.hpp"
 #include "vmm/config/json_reader.hpp"
+#include "vmm/plan/plan_folders.hpp"
 #include "vmm/plan/plan_steps.hpp"
 
 namespace whistler::plan {
@@ -75,8 +76,9 @@ class PlanReader {
     top.real("timeout", 1, kMostSeconds, plan.time_limit);
     top.real("type_interval", 0, 10, plan.type_interval);
     read_fail_on(top.object("fail_on"), plan.fail_on);
-    const StepContext context = {.folder = std::filesystem::absolute(source_).parent_path(),
-                                 .variables = variables_};
+    const auto folder = std::filesystem::absolute(source_).parent_path();
+    plan.folders = read_folders(top, folder, variables_);
+    const StepContext context = {.folder = folder, .variables = variables_, .folders = plan.folders};
     plan.steps = read_steps(top, context);
     top.need("machine", "the path of a description, or the description itself");
     const Json* machine = top.any("machine");
@@ -252,6 +254,8 @@ class PlanReader {
         return fail(ErrorCode::kInvalid, fmt::format("{}: set: {}", source_.string(), done.error().message));
       }
     }
+    const auto own_drives = machine.is_object() && machine.contains("drives") ? machine["drives"].size() : 0;
+    add_folders(plan.folders, machine);
     // What the test itself lays to the machine. Ports of the host are taken by nobody.
     for (const auto* key : {"vnc", "monitor", "metrics", "serial"}) {
       if (machine.is_object()) {
@@ -263,6 +267,12 @@ class PlanReader {
       auto message = description.error().message;
       if (const auto start = file.string() + ": "; message.starts_with(start)) {
         message = (prefix.empty() ? start : start + prefix + ".") + message.substr(start.size());
+      }
+      for (std::size_t i = 0; i < plan.folders.size(); ++i) {
+        const auto path = fmt::format("drives[{}].", own_drives + i);
+        if (const auto at = message.find(path); at != std::string::npos) {
+          message = fmt::format("{}: folders[{}].{}", source_.string(), i, message.substr(at + path.size()));
+        }
       }
       return fail(description.error().code, message);
     }

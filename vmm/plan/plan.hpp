@@ -71,16 +71,25 @@ struct Login {
   std::string user, password;
   Pattern prompt;
 };
-/// Opens the tray of a CD drive, once the guest lets it; `file`: lays that in and closes it.
+/// Opens the tray of a CD drive, once the guest lets it; `file` or `folder`: lays that in and closes it.
 struct ChangeMedium {
   std::string drive;
-  std::string file;  ///< absolute; empty: nothing
+  std::string file;    ///< an image; absolute
+  std::string folder;  ///< a CD is made of what it holds; absolute
   std::string format;
   bool force = false;  ///< whether the guest lets it or not
 };
 
-using Action = std::variant<WaitPowerOff, WaitText, WaitEvent, WaitExit, Type, SendSerial, PowerButton,
-                            ResetButton, Sleep, WaitStill, WaitImage, Pointer, Command, Login, ChangeMedium>;
+/// Takes the files out of a disk that was made from a folder, and looks into some of them.
+struct CopyOut {
+  std::string drive;
+  std::vector<std::pair<std::string, Pattern>>
+      expect;  ///< names, with '/' between folders, and what is in them
+};
+
+using Action =
+    std::variant<WaitPowerOff, WaitText, WaitEvent, WaitExit, Type, SendSerial, PowerButton, ResetButton,
+                 Sleep, WaitStill, WaitImage, Pointer, Command, Login, ChangeMedium, CopyOut>;
 
 struct Step {
   std::string name;  ///< the plan's, or what it does: `wait_serial "login:"`
@@ -88,6 +97,19 @@ struct Step {
   Action action;
   double time_limit = 0;  ///< seconds
 };
+
+/// A drive of the machine whose medium is made from a folder of the host.
+struct FolderDrive {
+  std::string id;  ///< letters, digits, '-' and '_'
+  unsigned bus = 0, unit = 0;
+  bool optical = false;    ///< a CD; else a disk, which the guest may write to
+  std::string from;        ///< the folder, absolute; empty: the disk is empty at first
+  std::uint64_t size = 0;  ///< of a disk, in bytes; 0: as large as needed
+};
+inline constexpr std::uint64_t kSmallestDisk = std::uint64_t{32}
+                                               << 20;  ///< of one that is made from a folder
+inline constexpr std::uint64_t kLargestDisk = std::uint64_t{32}
+                                              << 30;  ///< Windows XP formats no larger FAT32
 
 /// What ends a plan at once.
 struct FailOn {
@@ -110,6 +132,7 @@ struct Plan {
   double time_limit = 0;     ///< seconds in all
   double type_interval = 0;  ///< seconds between two changes of a key, at least
   FailOn fail_on;
+  std::vector<FolderDrive> folders;  ///< they stand in `machine`, too, without their files
   std::vector<Step> steps;
   /// It goes on with the disks as another plan has left them, which stands so many places before it; 0: none.
   std::size_t after = 0;

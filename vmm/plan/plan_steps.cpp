@@ -104,6 +104,7 @@ class StepReader {
         {"login", &StepReader::login},
         {"eject", &StepReader::eject},
         {"insert", &StepReader::insert},
+        {"copy_out", &StepReader::copy_out},
         {"power_button", &StepReader::press<PowerButton>},
         {"reset_button", &StepReader::press<ResetButton>},
         {"sleep", &StepReader::sleep},
@@ -185,13 +186,7 @@ class StepReader {
     return wait;
   }
   std::string file_in(JsonObject& object, const char* key) {
-    std::string name;
-    object.text(key, name);
-    Json value = name;
-    if (auto done = substitute(value, context_.variables); !done) {
-      object.error(key, done.error().message);
-    }
-    return name.empty() ? name : (context_.folder / value.get<std::string>()).lexically_normal().string();
+    return path_in(object, key, context_.folder, context_.variables);
   }
 
   std::optional<Action> typed(const char* key, Result<std::vector<Typing>> parsed) {
@@ -315,13 +310,52 @@ class StepReader {
     ChangeMedium change;
     change.format = "raw";
     auto inner = object_.object(key);
-    inner.need("file", "an image of a CD");
     change.drive = drive_in(inner);
+    change.folder = file_in(inner, "folder");
+    if (!inner.has("folder")) {
+      inner.need("file", "an image of a CD, or \"folder\"");
+    } else if (inner.has("file") || inner.has("format")) {
+      inner.error("folder", "stands beside \"file\" or \"format\": the disc is made of one or the other");
+    }
     change.file = file_in(inner, "file");
     inner.text("format", change.format);
     inner.boolean("force", change.force);
     inner.finish();
     return change;
+  }
+
+  std::optional<Action> copy_out(const char* key) {
+    CopyOut copy;
+    if (!object_.any(key)->is_object()) {
+      object_.text(key, copy.drive);
+    } else {
+      auto inner = object_.object(key);
+      copy.drive = drive_in(inner);
+      auto expect = inner.object("expect");
+      for (const auto& [name, value] : expect.value().items()) {
+        const auto path = fmt::format("{}.expect.{}", inner.path(), name);
+        auto pattern = read_pattern(value, path, errors_);
+        if (!is_name_on_disk(name)) {
+          errors_.add(path, "must be the name of a file on the disk, as \"logs/setup.txt\"");
+        }
+        if (pattern) {
+          copy.expect.emplace_back(name, std::move(*pattern));
+        }
+      }
+      inner.finish();
+    }
+    const auto is_it = [&](const FolderDrive& drive) { return drive.id == copy.drive && !drive.optical; };
+    return std::ranges::any_of(context_.folders, is_it)
+               ? std::optional<Action>(std::move(copy))
+               : wrong(key,
+                       fmt::format("\"{}\" is not the id of a disk in \"folders\" of the plan", copy.drive));
+  }
+  static bool is_name_on_disk(const std::string& name) {
+    const std::filesystem::path path(name);
+    const auto is_part = [](const std::filesystem::path& part) {
+      return !part.empty() && part != "." && part != "..";
+    };
+    return !name.empty() && path.is_relative() && std::ranges::all_of(path, is_part);
   }
 
   std::optional<Action> sleep(const char* key) {
@@ -360,6 +394,17 @@ std::optional<Pattern> read_pattern(const Json& value, const std::string& path, 
   return std::move(*pattern);
 }
 
+std::string path_in(JsonObject& object, const char* key, const std::filesystem::path& folder,
+                    const Variables& variables) {
+  std::string name;
+  object.text(key, name);
+  Json value = name;
+  if (auto done = substitute(value, variables); !done) {
+    object.error(key, done.error().message);
+  }
+  return name.empty() ? name : (folder / value.get<std::string>()).lexically_normal().string();
+}
+
 Result<void> substitute(Json& value, const Variables& variables) {
   if (value.is_structured()) {
     for (auto& inner : value) {
@@ -394,16 +439,19 @@ std::vector<Step> read_steps(JsonObject& plan, const StepContext& context) {
   plan.real("step_timeout", 0.1, kMostSeconds, default_limit);
   plan.need("steps", "a list of what to do and to wait for");
   std::vector<Step> steps;
-  const auto elements = plan.array("steps", kMostSteps);
-  for (std::size_t i = 0; i < elements.size(); ++i) {
-    const auto& [value, path] = elements[i];
+  bool ended = false;
+  for (const auto& [value, path] : plan.array("steps", kMostSteps)) {
     auto step = StepReader(*value, path, context, plan.errors()).read(default_limit);
     if (!step) {
       continue;
     }
-    if (ends_machine(*step) && i + 1 != elements.size()) {
-      plan.errors().add(path, fmt::format("{} is the machine's end, and steps follow it", step->verb));
+    const bool copies = std::holds_alternative<CopyOut>(step->action);
+    if (ended && !copies) {
+      plan.errors().add(path, fmt::format("{} follows the machine's end: only copy_out may", step->verb));
+    } else if (copies && !ended) {
+      plan.errors().add(path, "copy_out must follow the machine's end, as wait_power_off is");
     }
+    ended = ended || ends_machine(*step);
     steps.push_back(std::move(*step));
   }
   if (plan.has("steps") && std::ranges::none_of(steps, proves_something)) {

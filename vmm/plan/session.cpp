@@ -21,14 +21,7 @@ constexpr double kRestOfLine = 3;    // seconds for the rest of a line with a si
 constexpr double kPictureEvery = 5;  // seconds
 constexpr std::size_t kMostPictures = 3;
 constexpr std::size_t kMostEvents = 1000;
-constexpr std::size_t kShownText = 200;
 constexpr std::size_t kShownRows = 3;
-
-/// The end of a text, in quotes, for a reason in one line.
-std::string ending(std::string_view text) {
-  const auto start = text.size() > kShownText ? text.size() - kShownText : 0;
-  return Json(std::string(text.substr(start))).dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 std::string last_rows(std::string_view text) {
   std::vector<std::string> rows;
@@ -338,7 +331,7 @@ Failure Session::too_late(const std::string& what, double limit, bool plan_limit
                                                 what, plan_.time_limit * options_.scale)
                                   : fmt::format("{} did not come within {:g} s", what, limit);
   if (!guest_.serial().empty()) {
-    reason += fmt::format("; the serial line ends with {}", ending(guest_.serial()));
+    reason += fmt::format("; the serial line ends with {}", quoted_end(guest_.serial()));
   }
   if (screen_.exists && screen_.generation != 0) {
     reason += screen_.text_mode

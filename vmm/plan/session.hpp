@@ -32,8 +32,6 @@ struct Screen {
   bool exists = true;            ///< there is a video card
 };
 
-using Done = std::expected<void, Failure>;
-
 /// One thread. `guest`, `plan` and `interrupted` outlive it.
 class Session {
  public:
@@ -76,6 +74,8 @@ class Session {
   /// Signs of trouble in what it said at the last.
   [[nodiscard]] Done last_check() { return check(); }
 
+  /// What all plans of the run share.
+  [[nodiscard]] const RunOptions& options() const { return options_; }
   /// What time limits are multiplied by.
   [[nodiscard]] double scale() const { return options_.scale; }
   [[nodiscard]] GuestProcess& guest() { return guest_; }
