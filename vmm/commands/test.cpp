@@ -203,7 +203,7 @@ void add_test_command(CLI::App& app, int& status) {
       "time "
       "limit was\nall that went wrong; 128+N stopped by signal N.\n\n"
       "Plans that copy folders to and from guests need the Debian packages xorriso, mtools and "
-      "dosfstools.\n\n"
+      "dosfstools;\nwait_ocr needs tesseract-ocr.\n\n"
       "Example: hello.json, run by `whistler test hello.json --artifacts out`:\n"
       "  { \"machine\": { \"memory\": \"64M\", \"drives\": [ { \"file\": \"hello.qcow2\", \"format\": "
       "\"qcow2\" } ] },\n"

@@ -10,6 +10,7 @@
 #include "vmm/plan/artifacts.hpp"
 #include "vmm/plan/copy_out.hpp"
 #include "vmm/plan/folder_image.hpp"
+#include "vmm/plan/ocr.hpp"
 #include "vmm/plan/picture.hpp"
 
 namespace whistler::plan {
@@ -149,7 +150,7 @@ class Performer {
       }
       if (!first || (*screen)->generation != generation) {
         generation = (*screen)->generation;
-        auto picture = take_picture();
+        auto picture = session_.look();
         if (!picture) {
           return std::unexpected(picture.error());
         }
@@ -191,7 +192,7 @@ class Performer {
         return false;
       }
       generation = (*screen)->generation;
-      const auto picture = take_picture();
+      const auto picture = session_.look();
       if (!picture) {
         return std::unexpected(picture.error());
       }
@@ -205,6 +206,8 @@ class Performer {
     }
     return done;
   }
+
+  Done operator()(const WaitOcr& wait) { return wait_ocr(session_, wait, step_.name, step_.time_limit); }
 
   Done operator()(const Pointer& pointer) {
     if (pointer.by) {
@@ -411,19 +414,6 @@ class Performer {
   Done pointer_events(Json events) {
     const auto answer = session_.ask("input-send-event", {{"events", std::move(events)}});
     return answer ? Done() : std::unexpected(answer.error());
-  }
-
-  std::expected<Picture, Failure> take_picture() {
-    if (!session_.last_screen().exists) {
-      return failed("this machine has no screen");
-    }
-    const auto path = session_.guest().folder() + "/look.png";
-    const auto taken = session_.ask("screendump", {{"filename", path}, {"format", "png"}});
-    if (!taken) {
-      return std::unexpected(taken.error());
-    }
-    auto picture = read_png(path);
-    return picture ? std::expected<Picture, Failure>(std::move(*picture)) : failed(picture.error().message);
   }
 
   static std::expected<Picture, Failure> read_wanted(const std::string& path) {

@@ -112,6 +112,7 @@ Result<void> write_artifacts(const std::string& to, const Plan& plan, const Plan
   put("machine.json", read_all(guest.folder() + "/machine.json"));
   if (session != nullptr) {
     put("screen.txt", session->last_screen().text);
+    put("ocr.txt", read_all(guest.folder() + "/ocr.txt"));
     unsigned number = 0;
     for (const auto& picture : session->pictures()) {
       fs::copy_file(picture, fs::path(to) / fmt::format("screen-before-{}.png", ++number),

@@ -54,6 +54,11 @@ struct WaitImage {
   unsigned tolerance = 0;  ///< how far each of red, green and blue may be off, 0 to 255
   double different = 0;    ///< share of the pixels that may be off by more, in percent
 };
+/// Text that tesseract reads off a picture of the screen.
+struct WaitOcr {
+  Pattern pattern;
+  std::string language = "eng";  ///< as tesseract calls it
+};
 struct Pointer {
   std::optional<std::pair<int, int>> by;  ///< pixels, right and down
   std::string button;                     ///< pressed and let go: left, right, middle; empty: none
@@ -89,7 +94,7 @@ struct CopyOut {
 
 using Action =
     std::variant<WaitPowerOff, WaitText, WaitEvent, WaitExit, Type, SendSerial, PowerButton, ResetButton,
-                 Sleep, WaitStill, WaitImage, Pointer, Command, Login, ChangeMedium, CopyOut>;
+                 Sleep, WaitStill, WaitImage, WaitOcr, Pointer, Command, Login, ChangeMedium, CopyOut>;
 
 struct Step {
   std::string name;  ///< the plan's, or what it does: `wait_serial "login:"`

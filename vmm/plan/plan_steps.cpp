@@ -96,6 +96,7 @@ class StepReader {
         {"wait_exit_value", &StepReader::wait_exit_value},
         {"wait_still", &StepReader::wait_still},
         {"wait_image", &StepReader::wait_image},
+        {"wait_ocr", &StepReader::wait_ocr},
         {"type", &StepReader::type},
         {"keys", &StepReader::keys},
         {"pointer", &StepReader::pointer},
@@ -185,6 +186,25 @@ class StepReader {
     inner.finish();
     return wait;
   }
+  std::optional<Action> wait_ocr(const char* key) {
+    if (!object_.any(key)->is_object()) {
+      auto pattern = read_pattern(*object_.any(key), path_of(key), errors_);
+      return pattern ? std::optional<Action>(WaitOcr{std::move(*pattern)}) : std::nullopt;
+    }
+    static const auto kLanguage = Pattern::compile("\\A[A-Za-z_]+(\\+[A-Za-z_]+)*\\z");
+    auto inner = object_.object(key);
+    inner.need("text", "a regular expression");
+    auto pattern =
+        inner.has("text") ? read_pattern(*inner.any("text"), inner.path() + ".text", errors_) : std::nullopt;
+    std::string language = "eng";
+    inner.text("language", language);
+    if (!kLanguage->search(language)) {
+      inner.error("language", "must be a language as tesseract calls it, like \"eng\" or \"deu+eng\"");
+    }
+    inner.finish();
+    return pattern ? std::optional<Action>(WaitOcr{std::move(*pattern), std::move(language)}) : std::nullopt;
+  }
+
   std::string file_in(JsonObject& object, const char* key) {
     return path_in(object, key, context_.folder, context_.variables);
   }

@@ -210,6 +210,20 @@ std::expected<const Screen*, Failure> Session::screen() {
   return &screen_;
 }
 
+std::expected<Picture, Failure> Session::look() {
+  if (!screen_.exists) {
+    return std::unexpected(Failure{Verdict::kFailed, "this machine has no screen"});
+  }
+  const auto path = guest_.folder() + "/look.png";
+  const auto taken = ask("screendump", {{"filename", path}, {"format", "png"}});
+  if (!taken) {
+    return std::unexpected(taken.error());
+  }
+  auto picture = read_png(path);
+  return picture ? std::expected<Picture, Failure>(std::move(*picture))
+                 : std::unexpected(Failure{Verdict::kFailed, picture.error().message});
+}
+
 Done Session::check_screen() {
   if (!screen_.exists || now() - screen_time_ < kScreenCheck) {
     return {};

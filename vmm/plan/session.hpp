@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vmm/plan/guest_process.hpp"
+#include "vmm/plan/picture.hpp"
 #include "vmm/plan/plan.hpp"
 #include "vmm/plan/result.hpp"
 #include "vmm/plan/trouble.hpp"
@@ -54,6 +55,8 @@ class Session {
 
   /// A look at the screen, at most a quarter of a second old.
   [[nodiscard]] std::expected<const Screen*, Failure> screen();
+  /// A picture of it.
+  [[nodiscard]] std::expected<Picture, Failure> look();
   /// The last look at it.
   [[nodiscard]] const Screen& last_screen() const { return screen_; }
   /// Asks the monitor; that it cannot is a failure.

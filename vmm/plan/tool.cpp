@@ -46,6 +46,9 @@ std::vector<Tool> tools_for(const Action& action) {
   if (std::holds_alternative<CopyOut>(action)) {
     return {kFsckFat, kMcopy};
   }
+  if (std::holds_alternative<WaitOcr>(action)) {
+    return {kTesseract};
+  }
   return {};
 }
 
