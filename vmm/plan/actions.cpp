@@ -164,6 +164,16 @@ class Performer {
     });
   }
 
+  Done operator()(const WaitSize& wait) {
+    return session_.until(step_.name, step_.time_limit, [&]() -> Attempt {
+      const auto screen = session_.screen();
+      if (!screen) {
+        return std::unexpected(screen.error());
+      }
+      return (*screen)->width == wait.width && (*screen)->height == wait.height;
+    });
+  }
+
   Done operator()(const WaitImage& wait) {
     const auto wanted = read_wanted(wait.file);
     if (!wanted) {

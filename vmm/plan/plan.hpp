@@ -59,6 +59,10 @@ struct WaitOcr {
   Pattern pattern;
   std::string language = "eng";  ///< as tesseract calls it
 };
+/// The screen has so many pixels.
+struct WaitSize {
+  unsigned width = 0, height = 0;
+};
 struct Pointer {
   std::optional<std::pair<int, int>> by;  ///< pixels, right and down
   std::string button;                     ///< pressed and let go: left, right, middle; empty: none
@@ -92,9 +96,9 @@ struct CopyOut {
       expect;  ///< names, with '/' between folders, and what is in them
 };
 
-using Action =
-    std::variant<WaitPowerOff, WaitText, WaitEvent, WaitExit, Type, SendSerial, PowerButton, ResetButton,
-                 Sleep, WaitStill, WaitImage, WaitOcr, Pointer, Command, Login, ChangeMedium, CopyOut>;
+using Action = std::variant<WaitPowerOff, WaitText, WaitEvent, WaitExit, Type, SendSerial, PowerButton,
+                            ResetButton, Sleep, WaitStill, WaitImage, WaitOcr, WaitSize, Pointer, Command,
+                            Login, ChangeMedium, CopyOut>;
 
 struct Step {
   std::string name;  ///< the plan's, or what it does: `wait_serial "login:"`

@@ -95,6 +95,7 @@ class StepReader {
         {"wait_exit", &StepReader::wait_exit},
         {"wait_exit_value", &StepReader::wait_exit_value},
         {"wait_still", &StepReader::wait_still},
+        {"wait_size", &StepReader::wait_size},
         {"wait_image", &StepReader::wait_image},
         {"wait_ocr", &StepReader::wait_ocr},
         {"type", &StepReader::type},
@@ -223,24 +224,39 @@ class StepReader {
     return typed(key, parse_key_chord(text));
   }
 
+  /// Two whole numbers in [lowest, kFarthest]; `what` says what they are.
+  std::optional<std::pair<int, int>> two_numbers(JsonObject& object, const char* key, std::int64_t lowest,
+                                                 std::string_view what) {
+    const auto values = object.array(key, 2);
+    if (values.size() != 2) {
+      object.error(key, fmt::format("must be two numbers: {}", what));
+      return std::nullopt;
+    }
+    for (const auto& [value, path] : values) {
+      if (!value->is_number_integer() || value->get<double>() < static_cast<double>(lowest) ||
+          value->get<double>() > static_cast<double>(kFarthest)) {
+        errors_.add(path, fmt::format("must be a whole number from {} to {}", lowest, kFarthest));
+        return std::nullopt;
+      }
+    }
+    return std::pair(values[0].first->get<int>(), values[1].first->get<int>());
+  }
+
+  std::optional<Action> wait_size(const char* key) {
+    const auto size = two_numbers(object_, key, 1, "the width and height of the screen in pixels");
+    return size ? std::optional<Action>(
+                      WaitSize{static_cast<unsigned>(size->first), static_cast<unsigned>(size->second)})
+                : std::nullopt;
+  }
+
   std::optional<Action> pointer(const char* key) {
     Pointer pointer;
     auto inner = object_.object(key);
     if (inner.has("move")) {
-      const auto values = inner.array("move", 2);
-      pointer.by = {0, 0};
-      if (values.size() != 2) {
-        inner.error("move", "must be two numbers: pixels to the right and down");
+      pointer.by = two_numbers(inner, "move", -kFarthest, "pixels to the right and down");
+      if (!pointer.by) {
         return std::nullopt;
       }
-      for (const auto& [value, path] : values) {
-        if (!value->is_number_integer() || value->get<double>() < -static_cast<double>(kFarthest) ||
-            value->get<double>() > static_cast<double>(kFarthest)) {
-          errors_.add(path, fmt::format("must be a whole number from {} to {}", -kFarthest, kFarthest));
-          return std::nullopt;
-        }
-      }
-      pointer.by = {values[0].first->get<int>(), values[1].first->get<int>()};
     }
     inner.choice(
         "click",

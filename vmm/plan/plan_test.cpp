@@ -117,6 +117,8 @@ TEST_CASE("plan: wrong values are refused with their path") {
            {R"({"wait_ocr": 5})", "steps[0].wait_ocr"},
            {R"({"wait_ocr": {"language": "eng"}})", "steps[0].wait_ocr.text: is missing"},
            {R"({"wait_ocr": {"text": "x", "language": "-eng"}})", "steps[0].wait_ocr.language: must be"},
+           {R"({"wait_size": [640]})", "steps[0].wait_size: must be two numbers: the width"},
+           {R"({"wait_size": [640, 0]})", "steps[0].wait_size[1]: must be a whole number from 1"},
            {R"({"wait_image": {"x": 1}})", "steps[0].wait_image.file: is missing"},
            {R"({"wait_image": {"file": "${no}/a.png"}})", "--var no=VALUE"},
            {R"({"wait_exit": 256})", "from 0 to 255"},
