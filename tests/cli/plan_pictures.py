@@ -1,4 +1,4 @@
-"""Plans and graphics: text that tesseract reads off the screen."""
+"""Plans and graphics: text that tesseract reads off the screen, sizes, and the moving picture that a failure leaves."""
 
 import unittest
 
@@ -19,6 +19,25 @@ def vbe(width, height, bits):
     lit = "mov dx, 0x3ba\n in al, dx\n mov dx, 0x3da\n in al, dx\n mov dx, 0x3c0\n mov al, 0x20\n out dx, al\n"
     return lit + "".join(f"mov dx, 0x1ce\n mov ax, {index}\n out dx, ax\n inc dx\n mov ax, {value}\n out dx, ax\n"
                    for index, value in ((4, 0), (1, width), (2, height), (3, bits), (4, 1)))
+
+
+def seconds_pass(count, label):
+    """Waits until the clock's seconds have changed so often."""
+    return f"""
+    mov cx, {count}
+  {label}:
+    xor al, al
+    out 0x70, al
+    in al, 0x71
+    mov bl, al
+  {label}_same:
+    xor al, al
+    out 0x70, al
+    in al, 0x71
+    cmp al, bl
+    je {label}_same
+    loop {label}
+"""
 
 
 def showing(text):
@@ -58,6 +77,39 @@ def showing(text):
 
 
 STD = {"display": {"vga": "std"}}
+
+
+@needs_kvm
+@needs("nasm")
+class Graphics(PlanCase):
+    def test_size_of_the_screen(self):
+        plan = self.plan(vbe(640, 480, 32) + say("set") + BUSY, {"wait_serial": "set"}, {"wait_size": [640, 480]}, machine=STD)
+        self.assert_outcome(self.run_plans(plan), 0)
+        plan = self.plan(vbe(640, 480, 32) + BUSY, {"wait_size": [640, 400], "timeout": 2}, machine=STD)
+        self.assert_outcome(self.run_plans(plan), 124, "the screen shows graphics of 640x480")
+
+    @unittest.skipIf(Image is None, "needs python3-pil")
+    def test_a_failure_leaves_a_moving_picture_that_others_can_read(self):
+        code = vbe(320, 200, 32) + seconds_pass(4, "first") + vbe(400, 300, 32) + seconds_pass(4, "second") + vbe(320, 240, 32)
+        plan = self.plan(code + say("done") + BUSY, {"wait_serial": "done"}, {"wait_size": [320, 240]},
+                         {"wait_serial": "more", "timeout": 1}, machine=STD)
+        self.assert_outcome(self.run_plans(plan, "--artifacts", "out"), 124)
+        kept = self.path("out/plan")
+        single = [*sorted(kept.glob("screen-before-*.png")), kept / "screen.png"]
+        self.assertGreaterEqual(len(single), 3)
+        sizes = []
+        for path in single:
+            with Image.open(path) as one:
+                sizes.append(one.size)
+        self.assertIn((400, 300), sizes)
+        with Image.open(kept / "screen-animated.png") as moving:
+            self.assertEqual((moving.n_frames, moving.size), (len(single), tuple(map(max, zip(*sizes)))))
+            for number, path in enumerate(single):
+                moving.seek(number)
+                with Image.open(path) as one:
+                    part = moving.convert("RGB").crop((0, 0, *one.size))
+                    self.assertEqual(part.tobytes(), one.convert("RGB").tobytes(), path.name)
+            self.assertEqual(moving.info["duration"], 2000)
 
 
 @needs_kvm

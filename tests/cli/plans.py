@@ -397,6 +397,7 @@ class Failing(PlanCase):
         self.assertIn("before <it>", kept.joinpath("serial.txt").read_text())
         self.assertIn("rip", kept.joinpath("reason.txt").read_text())
         self.assertEqual(kept.joinpath("screen.png").read_bytes()[:4], b"\x89PNG")
+        self.assertEqual(kept.joinpath("screen-animated.png").read_bytes()[:4], b"\x89PNG")
         marked = json.loads(kept.joinpath("plan.json").read_text())
         self.assertIn("did not come", marked["steps"][1]["<<< FAILED"])
         self.assertNotIn("<<< FAILED", marked["steps"][0])

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "vmm/plan/animation.hpp"
 #include "vmm/plan/child_process.hpp"
 #include "vmm/plan/copy_out.hpp"
 
@@ -22,6 +23,34 @@ constexpr std::string_view kLastPicture = "/screen.png";
 std::string read_all(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// The last pictures one by one, and all of them in one file that moves. What cannot be copied or read is
+/// left out.
+void put_pictures(const fs::path& to, const Session* session, const std::string& last) {
+  std::vector<Picture> frames;
+  const auto put = [&](const std::string& picture, const std::string& name) {
+    std::error_code error;
+    fs::copy_file(picture, to / name, fs::copy_options::overwrite_existing, error);
+    if (auto read = read_png(picture)) {
+      frames.push_back(std::move(*read));
+    }
+  };
+  unsigned number = 0;
+  for (const auto& picture : session == nullptr ? std::vector<std::string>() : session->pictures()) {
+    put(picture, fmt::format("screen-before-{}.png", ++number));
+  }
+  std::error_code error;
+  if (fs::exists(last, error)) {
+    put(last, "screen.png");
+  }
+  if (frames.empty()) {
+    return;
+  }
+  if (const auto moving = animated_png(frames)) {
+    std::ofstream file(to / "screen-animated.png", std::ios::binary);
+    file.write(reinterpret_cast<const char*>(moving->data()), static_cast<std::streamsize>(moving->size()));
+  }
 }
 
 }  // namespace
@@ -113,15 +142,8 @@ Result<void> write_artifacts(const std::string& to, const Plan& plan, const Plan
   if (session != nullptr) {
     put("screen.txt", session->last_screen().text);
     put("ocr.txt", read_all(guest.folder() + "/ocr.txt"));
-    unsigned number = 0;
-    for (const auto& picture : session->pictures()) {
-      fs::copy_file(picture, fs::path(to) / fmt::format("screen-before-{}.png", ++number),
-                    fs::copy_options::overwrite_existing, error);
-    }
   }
-  if (const auto last = guest.folder() + std::string(kLastPicture); fs::exists(last, error)) {
-    fs::copy_file(last, fs::path(to) / "screen.png", fs::copy_options::overwrite_existing, error);
-  }
+  put_pictures(to, session, guest.folder() + std::string(kLastPicture));
   for (const auto& overlay : guest.overlays()) {
     const auto said = check_disk(overlay, guest.folder());
     put(fmt::format("check-{}.txt", folder_name(overlay.drive)), said.empty() ? "no errors\n" : said);

@@ -18,8 +18,8 @@ constexpr double kScreenCheck = 1;   // seconds between looks for a sign of trou
 constexpr double kLifeCheck = 1;     // seconds between looks for a sign of life
 constexpr double kRest = 5e6;        // nanoseconds of processor time between two such looks
 constexpr double kRestOfLine = 3;    // seconds for the rest of a line with a sign of trouble
-constexpr double kPictureEvery = 5;  // seconds
-constexpr std::size_t kMostPictures = 3;
+constexpr double kPictureEvery = 2;  // seconds
+constexpr std::size_t kMostPictures = 8;
 constexpr std::size_t kMostEvents = 1000;
 constexpr std::size_t kShownRows = 3;
 
