@@ -37,6 +37,31 @@ KEYBOARD = """
     out 0xf4, al
 """
 
+# The same for the packets of the mouse.
+MOUSE = """
+    mov al, 0xa8  ; enable it
+    out 0x64, al
+    mov al, 0xd4
+    out 0x64, al
+    mov al, 0xf4  ; let it report
+    out 0x60, al
+  answer:
+    in al, 0x64
+    test al, 1
+    jz answer
+    in al, 0x60
+""" + say("ready") + """
+  next:
+    in al, 0x64
+    and al, 0x21
+    cmp al, 0x21
+    jne next
+    in al, 0x60
+    mov dx, 0x402
+    out dx, al
+    jmp next
+"""
+
 
 def read_line(label):
     return f"""
@@ -240,6 +265,17 @@ class Passing(PlanCase):
         plan = self.plan(KEYBOARD, {"wait_serial": "ready"}, {"type": "ab" * 1000 + "<esc>"}, {"wait_debug": r"\A(\x1e\x30){1000}\x01\z"},
                          {"wait_exit_value": 1}, type_interval=0)
         self.assert_outcome(self.run_plans(plan, timeout=200), 0)
+
+    def test_pointer_moves_and_clicks(self):
+        def packets(*all_of_them):
+            return {"wait_debug": "".join(f"\\x{byte:02x}" for packet in all_of_them for byte in packet) + r"\z"}
+        still, moved = (8, 0, 0), (8, 10, 5)  # upwards is positive for a mouse
+        left, right, middle = (9, 0, 0), (10, 0, 0), (12, 0, 0)
+        steps = [{"wait_serial": "ready"}]
+        for step, sent in (({"move": [10, -5]}, [moved]), ({"click": "left", "clicks": 2}, [left, still, left, still]),
+                           ({"click": "right"}, [right, still]), ({"move": [10, -5], "click": "middle"}, [moved, middle, still])):
+            steps += [{"pointer": step}, packets(*sent)]
+        self.assert_outcome(self.run_plans(self.plan(MOUSE, *steps, step_timeout=5)), 0)
 
     def test_reset_that_is_waited_for(self):
         plan = self.plan(RESET_ONCE, {"wait_event": "RESET"}, {"wait_serial": "second"}, fail_on={"reset": True})
