@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import struct
+import subprocess
 import time
 import unittest
 import xml.etree.ElementTree as ElementTree
@@ -554,6 +555,34 @@ class Wrong(PlanCase):
 
     def test_no_variable(self):
         self.assert_wrong({**self.GOOD, "set": {"memory": "${m}"}}, "set.memory", "--var m=VALUE")
+
+    def test_plans_without_end(self):
+        then = {"name": "a", "steps": self.GOOD["steps"]}
+        self.assert_wrong({**self.GOOD, "then": [then] * 257}, "then: has 257 elements; at most 256")
+        self.assert_wrong({**self.GOOD, "then": [{**then, "then": [then]}]}, "then[0].then", "is not a key here")
+        for _ in range(30):
+            then = {**then, "then": [then]}
+        self.assert_wrong({**self.GOOD, "then": [then]}, "nested deeper than 16 levels")
+        self.assert_wrong({**self.GOOD, "steps": self.GOOD["steps"] * 1001}, "steps: has 1001 elements; at most 1000")
+        self.assert_wrong({**self.GOOD, "matrix": {f"memory{number}": ["16M"] * 64 for number in range(8)}}, "more than 256 plans")
+        self.assert_wrong({**self.GOOD, "matrix": {f"memory{number}": ["16M"] for number in range(9)}}, "matrix: has more than 8 keys")
+        self.assert_wrong({**self.GOOD, "matrix": {"memory": ["16M"] * 65}}, "matrix.memory", "1 to 64 values")
+        then = [{"name": str(number), "steps": self.GOOD["steps"]} for number in range(4)]
+        self.assert_wrong({**self.GOOD, "matrix": {"memory": [f"{size}M" for size in range(1, 65)]}, "then": then}, "more than 256 plans")
+
+    def test_largest_plan_in_a_matrix_of_256_takes_little_memory(self):
+        steps = [{"type": "a" * 1_000_000}, {"wait_serial": "x"}]
+        matrix = {"memory": [f"{size}M" for size in range(16, 80)], "cpu.cores": [1, 2, 3, 4]}
+        path = self.file("p.json", json.dumps({**self.GOOD, "steps": steps, "matrix": matrix}))
+        process = self.start("test", path, "--check", stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        self.assertLess(used.ru_maxrss, 1 << 20)  # KiB; a copy of the keys for each plan would be 25 times as much
+
+    def test_expressions_that_are_too_large(self):
+        steps = [{"wait_serial": r"(((\pL{30}){5}){5})x"}] * 1000
+        self.assert_wrong({**self.GOOD, "steps": steps}, "steps[0].wait_serial", "pattern too large")
 
     def test_check_lists_and_starts_nothing(self):
         path = self.file("p.json", json.dumps(self.GOOD))

@@ -112,7 +112,7 @@ bool write_report(const std::string& path, const std::string& text) {
 
 void list(const std::vector<plan::Plan>& plans) {
   for (const auto& one : plans) {
-    fmt::print("{}: {} steps, {} MiB, at most {:g} s\n", one_line(one.name), one.steps.size(),
+    fmt::print("{}: {} steps, {} MiB, at most {:g} s\n", one_line(one.name), one.script->steps.size(),
                one.memory / kMiB, one.time_limit);
   }
 }

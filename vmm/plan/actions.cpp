@@ -261,7 +261,7 @@ class Performer {
     Json arguments = {{"device", change.drive}, {"force", change.force}};
     auto file = change.file;
     if (!change.folder.empty()) {
-      const auto number = &step_ - plan_.steps.data();
+      const auto number = &step_ - plan_.script->steps.data();
       file = fmt::format("{}/inserted{}.iso", session_.guest().folder(), number);
       if (auto made = make_cd(change.drive, change.folder, file, session_.guest().folder(), awaiting());
           !made) {
@@ -379,16 +379,17 @@ class Performer {
 
   /// Whether the machine's end comes next, beside what it says before.
   [[nodiscard]] bool end_follows() const {
-    auto next = static_cast<std::size_t>(&step_ - plan_.steps.data()) + 1;
+    auto next = static_cast<std::size_t>(&step_ - plan_.script->steps.data()) + 1;
     const auto is_said = [](const Step& step) {
       const auto* text = std::get_if<WaitText>(&step.action);
       return text != nullptr && text->where != Where::kScreen;
     };
-    while (next < plan_.steps.size() && is_said(plan_.steps[next])) {
+    while (next < plan_.script->steps.size() && is_said(plan_.script->steps[next])) {
       ++next;
     }
-    return next < plan_.steps.size() && (std::holds_alternative<WaitPowerOff>(plan_.steps[next].action) ||
-                                         std::holds_alternative<WaitExit>(plan_.steps[next].action));
+    return next < plan_.script->steps.size() &&
+           (std::holds_alternative<WaitPowerOff>(plan_.script->steps[next].action) ||
+            std::holds_alternative<WaitExit>(plan_.script->steps[next].action));
   }
 
   Done tell(std::string_view command) {

@@ -76,14 +76,14 @@ std::string files_folder(const std::string& artifacts, const std::string& drive)
 }
 
 std::string marked_plan(const Plan& plan, const PlanResult& result) {
-  auto document = plan.document;
+  auto document = plan.script->document;
   std::string text;
   for (std::size_t i = 0; i < result.steps.size(); ++i) {
     const auto& step = result.steps[i];
     if (step.status != StepStatus::kFailed) {
       continue;
     }
-    const bool of_plan = i > 0 && i <= plan.steps.size();
+    const bool of_plan = i > 0 && i <= plan.script->steps.size();
     if (of_plan && document.contains("steps")) {
       document["steps"][i - 1]["<<< FAILED"] = step.reason;
     } else {

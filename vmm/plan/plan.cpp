@@ -63,7 +63,6 @@ class PlanReader {
     JsonObject top(document, "", errors_);
     Plan plan;
     plan.source = source_;
-    plan.document = document;
     plan.name = source_.stem().string();
     plan.time_limit = kPlanLimit;
     plan.type_interval = kTypeInterval;
@@ -79,7 +78,7 @@ class PlanReader {
     const auto folder = std::filesystem::absolute(source_).parent_path();
     plan.folders = read_folders(top, folder, variables_);
     const StepContext context = {.folder = folder, .variables = variables_, .folders = plan.folders};
-    plan.steps = read_steps(top, context);
+    plan.script = read_script(top, context);
     top.need("machine", "the path of a description, or the description itself");
     const Json* machine = top.any("machine");
     const auto set = read_set(top.object("set"));
@@ -93,6 +92,11 @@ class PlanReader {
   }
 
  private:
+  static std::shared_ptr<const Script> read_script(JsonObject& plan, const StepContext& context) {
+    return std::make_shared<const Script>(
+        Script{.document = plan.value(), .steps = read_steps(plan, context)});
+  }
+
   /// What "then" lists: plans that begin where this one ends.
   std::vector<Plan> read_next(JsonObject& top, const StepContext& context) {
     std::vector<Plan> plans;
@@ -102,9 +106,8 @@ class PlanReader {
       section.need("name");
       section.text("name", plan.name);
       section.real("timeout", 1, kMostSeconds, plan.time_limit);
-      plan.steps = read_steps(section, context);
+      plan.script = read_script(section, context);
       section.finish();
-      plan.document = *value;
       plans.push_back(std::move(plan));
     }
     return plans;
@@ -174,6 +177,10 @@ class PlanReader {
       return choice;
     }
     // Several changes that go together.
+    if (value.size() > kMostSets) {
+      errors_.add(where, fmt::format("has more than {} keys", kMostSets));
+      return choice;
+    }
     choice.shown = fmt::format("{}={}", key, number + 1);
     for (const auto& [path, inner] : value.items()) {
       choice.changes.push_back(change_of(path, inner, where + "." + path));
@@ -214,8 +221,7 @@ class PlanReader {
       for (const auto& other : next) {
         Plan follower = plans[first];
         follower.name += " > " + other.name;
-        follower.document = other.document;
-        follower.steps = other.steps;
+        follower.script = other.script;
         follower.time_limit = other.time_limit > 0 ? other.time_limit : follower.time_limit;
         follower.after = plans.size() - first;
         plans.push_back(std::move(follower));

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -131,10 +132,15 @@ struct FailOn {
   std::vector<Pattern> text = {};  ///< anywhere
 };
 
+/// What a plan does. All plans that a matrix makes of it share it: it may be long, and they may be many.
+struct Script {
+  nlohmann::json document;  ///< as it was read
+  std::vector<Step> steps;
+};
+
 struct Plan {
   std::string name;              ///< of this plan, with what the matrix chose in brackets
   std::filesystem::path source;  ///< the file
-  nlohmann::json document;       ///< as it was read
   nlohmann::json machine;        ///< the description, complete with absolute paths
   std::uint64_t memory = 0;      ///< bytes
   unsigned cores = 1;
@@ -142,7 +148,7 @@ struct Plan {
   double type_interval = 0;  ///< seconds between two changes of a key, at least
   FailOn fail_on;
   std::vector<FolderDrive> folders;  ///< they stand in `machine`, too, without their files
-  std::vector<Step> steps;
+  std::shared_ptr<const Script> script;
   /// It goes on with the disks as another plan has left them, which stands so many places before it; 0: none.
   std::size_t after = 0;
 };

@@ -46,16 +46,16 @@ TEST_CASE("plan: every step is read") {
       {"type": "ab"}, {"keys": "ctrl-c"}, {"pointer": {"move": [5, -6], "click": "left", "clicks": 2}},
       {"send_serial": "hi\n"}, {"command": "true"}, {"command": {"text": "x", "status": 1, "output": "y"}},
       {"power_button": true}, {"reset_button": true}, {"sleep": 0.5}, {"wait_exit_value": 42})"));
-  REQUIRE(plan.steps.size() == 17);
+  REQUIRE(plan.script->steps.size() == 17);
   CHECK(plan.name == "p");
-  CHECK(plan.steps[0].name == "wait_serial \"a\"");
-  CHECK(plan.steps[0].time_limit == 120);
-  CHECK(plan.steps[1].time_limit == 5);
-  CHECK(plan.steps[2].name == "my own");
-  CHECK(std::get<WaitImage>(plan.steps[6].action).file == "/folder/a.png");
-  CHECK(std::get<Type>(plan.steps[7].action).typed.size() == 4);
-  CHECK(std::get<Pointer>(plan.steps[9].action).by == std::pair(5, -6));
-  CHECK(std::get<WaitExit>(plan.steps[16].action).status == 85);
+  CHECK(plan.script->steps[0].name == "wait_serial \"a\"");
+  CHECK(plan.script->steps[0].time_limit == 120);
+  CHECK(plan.script->steps[1].time_limit == 5);
+  CHECK(plan.script->steps[2].name == "my own");
+  CHECK(std::get<WaitImage>(plan.script->steps[6].action).file == "/folder/a.png");
+  CHECK(std::get<Type>(plan.script->steps[7].action).typed.size() == 4);
+  CHECK(std::get<Pointer>(plan.script->steps[9].action).by == std::pair(5, -6));
+  CHECK(std::get<WaitExit>(plan.script->steps[16].action).status == 85);
   CHECK(plan.memory == 16 << 20);
 }
 
@@ -140,7 +140,7 @@ TEST_CASE("plan: drives whose media are made from folders stand behind the machi
   CHECK(plan.folders[1].optical);
   CHECK(plan.machine["drives"].size() == 3);
   CHECK(plan.machine["drives"][2]["id"] == "cd");
-  CHECK(std::get<CopyOut>(plan.steps[2].action).expect[0].first == "a/b.txt");
+  CHECK(std::get<CopyOut>(plan.script->steps[2].action).expect[0].first == "a/b.txt");
 }
 
 TEST_CASE("plan: wrong folders are refused with their path") {
@@ -219,6 +219,7 @@ TEST_CASE("plan: the matrix makes a plan for each combination") {
   CHECK(plans->at(1).memory == 32 << 20);
   CHECK(plans->at(5).name == "m [memory=64M, pae=2]");
   CHECK(plans->at(5).cores == 2);
+  CHECK(plans->at(5).script == plans->at(0).script);  // a copy for each would be gigabytes
   CHECK_FALSE(plans->at(5).machine["cpu"]["features"]["pae"].get<bool>());
 }
 
@@ -236,7 +237,7 @@ TEST_CASE("plan: those that go on from another stand behind it") {
   CHECK(last.name == "p [memory=32M] > b");
   CHECK(last.after == 2);
   CHECK(last.memory == 32 << 20);
-  CHECK(last.steps.size() == 2);
+  CHECK(last.script->steps.size() == 2);
   CHECK(last.time_limit == 9);
   CHECK(plans->at(4).time_limit == 50);
   CHECK_THAT(complaint(R"({"machine": {}, "steps": [{"wait_serial": "x"}], "then": [{"steps": []}]})"),
@@ -251,6 +252,12 @@ TEST_CASE("plan: wrong values of the matrix are refused") {
   CHECK_THAT(matrix(R"("memory": [])"), Catch::Contains("matrix.memory: must be an array"));
   CHECK_THAT(matrix(R"("memory": ["lots"])"), Catch::Contains("lots"));
   CHECK_THAT(matrix(R"("memory.x": [1])"), Catch::Contains("nothing below a plain value"));
+  std::string many = R"("a0": 1)";
+  for (int i = 1; i <= 64; ++i) {
+    many += fmt::format(R"(, "a{}": 1)", i);
+  }
+  CHECK_THAT(matrix(fmt::format(R"("x": [{{{}}}])", many)),
+             Catch::Contains("matrix.x[0]: has more than 64 keys"));
 }
 
 TEST_CASE("plan: variables stand in the machine, in set and in the matrix") {

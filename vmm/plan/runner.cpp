@@ -44,7 +44,7 @@ class PlanRun {
     result_.name = plan.name;
     result_.source = plan.source.string();
     result_.steps.push_back({.name = std::string(kStart)});
-    for (const auto& step : plan.steps) {
+    for (const auto& step : plan.script->steps) {
       result_.steps.push_back({.name = step.name});
     }
     result_.steps.push_back({.name = std::string(kEnd)});
@@ -52,8 +52,8 @@ class PlanRun {
 
   PlanResult run(const std::string& folder, const std::string& base) {
     bool good = do_step(0, [&] { return start(folder, base); });
-    for (std::size_t i = 0; good && i < plan_.steps.size(); ++i) {
-      good = do_step(i + 1, [&] { return perform(*session_, plan_, plan_.steps[i]); });
+    for (std::size_t i = 0; good && i < plan_.script->steps.size(); ++i) {
+      good = do_step(i + 1, [&] { return perform(*session_, plan_, plan_.script->steps[i]); });
     }
     good = good && do_step(result_.steps.size() - 1, [&] { return end(); });
     if (!good) {

@@ -86,7 +86,7 @@ Result<void> check_tools(const Plan& plan) {
       return there;
     }
   }
-  for (const auto& step : plan.steps) {
+  for (const auto& step : plan.script->steps) {
     if (auto there = check(step.name, tools_for(step.action)); !there) {
       return there;
     }
