@@ -6,7 +6,7 @@ import subprocess
 import unittest
 
 from cli_case import needs, needs_kvm, tool
-from plans import BUSY, PlanCase
+from plans import BUSY, SELECT, PlanCase
 from running import EXIT, say
 
 SECTOR = 512
@@ -14,43 +14,6 @@ PARTITION = 2048  # sectors
 SIZE = "32M"
 SECTORS = (32 << 20) // SECTOR - PARTITION
 
-# ebx: a sector of the first disk; bp: the command.
-SELECT = """
-  select:
-    mov dx, 0x1f6
-    mov al, 0xe0
-    out dx, al
-    mov dx, 0x1f2
-    mov al, 1
-    out dx, al
-    inc dx
-    mov al, bl
-    out dx, al
-    inc dx
-    mov al, bh
-    out dx, al
-    inc dx
-    mov eax, ebx
-    shr eax, 16
-    out dx, al
-    mov dx, 0x1f7
-    mov ax, bp
-    out dx, al
-  not_yet:
-    in al, dx
-    test al, 8
-    jz not_yet
-    mov dx, 0x1f0
-    mov cx, 256
-    ret
-  finish:
-    mov dx, 0x1f7
-  still_busy:
-    in al, dx
-    test al, 0x88
-    jnz still_busy
-    ret
-"""
 STACK = "xor ax, ax\n mov ss, ax\n mov sp, 0x7000\n mov ds, ax\n mov es, ax\n cld\n"
 # Looks for the sector that begins with WAIT and makes it begin with PASS.
 ANSWER = STACK + f"""

@@ -97,59 +97,66 @@ RESET_ONCE = """
 """ + say("second") + BUSY
 
 
-# Says whether the first sector of the disk has something in it, and else writes it.
-WRITE_ONCE = """
-    mov bl, 0x20  ; read
-    call sector_0
-    mov dx, 0x1f0
-    mov cx, 256
-    xor bp, bp
-  word_in:
-    in ax, dx
-    or bp, ax
-    loop word_in
-    or bp, bp
-    jnz found
-    mov bl, 0x30  ; write
-    call sector_0
-    mov dx, 0x1f0
-    mov cx, 256
-    mov ax, 0x4141
-  word_out:
-    out dx, ax
-    loop word_out
-    mov dx, 0x1f7
-  busy:
-    in al, dx
-    test al, 0x88
-    jnz busy
-""" + say("written") + """
-    jmp again
-  found:
-""" + say("found") + BUSY + """
-  sector_0:
+# Asks the first disk by the command in bp for sector ebx, whose words then go through port dx; cx says how many.
+SELECT = """
+  select:
     mov dx, 0x1f6
     mov al, 0xe0
     out dx, al
     mov dx, 0x1f2
     mov al, 1
     out dx, al
-    xor al, al
     inc dx
+    mov al, bl
     out dx, al
     inc dx
+    mov al, bh
     out dx, al
     inc dx
+    mov eax, ebx
+    shr eax, 16
     out dx, al
     mov dx, 0x1f7
-    mov al, bl
+    mov ax, bp
     out dx, al
   not_yet:
     in al, dx
     test al, 8
     jz not_yet
+    mov dx, 0x1f0
+    mov cx, 256
+    ret
+  finish:
+    mov dx, 0x1f7
+  still_busy:
+    in al, dx
+    test al, 0x88
+    jnz still_busy
     ret
 """
+# Says whether the first sector of the disk has something in it, and else writes it.
+WRITE_ONCE = """
+    xor ebx, ebx
+    mov bp, 0x20  ; read
+    call select
+    xor si, si
+  word_in:
+    in ax, dx
+    or si, ax
+    loop word_in
+    or si, si
+    jnz found
+    mov bp, 0x30  ; write
+    call select
+    mov ax, 0x4141
+  word_out:
+    out dx, ax
+    loop word_out
+    call finish
+""" + say("written") + """
+    jmp again
+  found:
+""" + say("found") + BUSY + SELECT
 
 
 def png(width, height, colour):
