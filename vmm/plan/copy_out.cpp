@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -12,6 +13,7 @@
 #include <sstream>
 
 #include "vmm/config/description.hpp"
+#include "vmm/exit_status.hpp"
 #include "vmm/plan/folder_contents.hpp"
 #include "vmm/plan/folder_image.hpp"
 #include "vmm/plan/lower_case.hpp"
@@ -76,6 +78,9 @@ Done check_file_system(const std::string& drive, const std::string& partition, c
   const auto said = complaint(run->output());
   if (said.empty() && run->status() == kSomethingFound) {
     return {};
+  }
+  if (run->status() == kExitSignalled + SIGXFSZ) {
+    return failed(drive, "holds too many files: the list of them is longer than 32 MiB");
   }
   return failed(drive,
                 fmt::format("its file system is not whole: {}", said.empty() ? done.error().reason : said));
