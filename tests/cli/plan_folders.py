@@ -148,11 +148,15 @@ class InAndOut(FolderCase):
         self.assertEqual(self.path("out/plan/files-data/log.txt").read_text(), "what it wrote")
 
     @needs("fsck.fat")
-    def test_an_empty_disk_of_each_kind(self):
-        for size, number in ((None, "FAT16"), ("513M", "FAT32")):
-            plan = self.folder_plan(say("up") + EXIT.format(1), END, {"copy_out": "data"}, folder={"from": None, "size": size})
-            self.assert_outcome(self.run_plans(plan, "--artifacts", number), 0)
-            self.assertEqual(list(self.path(f"{number}/plan/files-data").iterdir()), [])
+    def test_disks_of_each_kind_empty_and_full_of_names(self):
+        self.folder_of("in", a_txt="x")
+        for size, kind, count in ((None, "FAT16", 200), ("513M", "FAT32", 600)):
+            for number in range(count):
+                (self.path("in") / f"file{number}").touch()
+            for folder in ("in", None):
+                plan = self.folder_plan(EXIT.format(1), END, {"copy_out": "data"}, folder={"from": folder, "size": size})
+                self.assert_outcome(self.run_plans(plan, "--artifacts", kind), 0)
+                self.assertEqual(len(list(self.path(f"{kind}/plan/files-data").iterdir())), count + 1 if folder else 0)
 
     def test_disk_has_a_partition_that_others_know(self):
         self.folder_of("in", a_txt="x")
