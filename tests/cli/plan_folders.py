@@ -264,6 +264,9 @@ class HostileDisks(FolderCase):
         return self.path("out/plan")
 
     def test_no_file_system_at_all(self):
+        old = self.path("out/plan/files-data")
+        old.mkdir(parents=True)
+        (old / "of the last time").touch()
         kept = self.assert_refused_disk({PARTITION: b""}, "data: its file system is not whole: ")
         self.assertIn("not whole", (kept / "files-data.txt").read_text())
         self.assertFalse((kept / "files-data").exists())

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
 #include "vmm/plan/animation.hpp"
 #include "vmm/plan/child_process.hpp"
 #include "vmm/plan/copy_out.hpp"
+#include "vmm/plan/file_text.hpp"
 
 namespace whistler::plan {
 namespace {
@@ -19,11 +19,6 @@ namespace fs = std::filesystem;
 constexpr double kCheckLimit = 300;  // seconds
 constexpr double kLastLook = 10;
 constexpr std::string_view kLastPicture = "/screen.png";
-
-std::string read_all(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 /// The last pictures one by one, and all of them in one file that moves. What cannot be copied or read is
 /// left out.
@@ -113,7 +108,7 @@ std::string check_disk(const Overlay& overlay, const std::string& folder) {
   if (status == 0) {
     return {};
   }
-  return status ? fmt::format("img check ends with status {}:\n{}", *status, read_all(output))
+  return status ? fmt::format("img check ends with status {}:\n{}", *status, file_text(output))
                 : "img check does not end";
 }
 
@@ -138,10 +133,10 @@ Result<void> write_artifacts(const std::string& to, const Plan& plan, const Plan
   put("serial.txt", guest.serial());
   put("debug.txt", guest.debug());
   put("whistler.txt", guest.log());
-  put("machine.json", read_all(guest.folder() + "/machine.json"));
+  put("machine.json", file_text(guest.folder() + "/machine.json"));
   if (session != nullptr) {
     put("screen.txt", session->last_screen().text);
-    put("ocr.txt", read_all(guest.folder() + "/ocr.txt"));
+    put("ocr.txt", file_text(guest.folder() + "/ocr.txt"));
   }
   put_pictures(to, session, guest.folder() + std::string(kLastPicture));
   for (const auto& overlay : guest.overlays()) {

@@ -7,13 +7,12 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <sstream>
 
 #include "vmm/config/description.hpp"
 #include "vmm/exit_status.hpp"
+#include "vmm/plan/file_text.hpp"
 #include "vmm/plan/folder_contents.hpp"
 #include "vmm/plan/folder_image.hpp"
 #include "vmm/plan/lower_case.hpp"
@@ -105,6 +104,7 @@ Done take_files(const Overlay& disk, const std::string& to, Damage damage, const
   const auto partition = fmt::format("{}/partition.img", work);
   std::error_code error;
   fs::remove(partition, error);
+  fs::remove_all(to, error);
   auto read =
       ToolRun::start_whistler({"img", "dd", "-f", "qcow2", "-O", "raw", fmt::format("bs={}", kPartitionStart),
                                "skip=1", "if=" + disk.path, "of=" + partition},
@@ -126,7 +126,6 @@ Done take_files(const Overlay& disk, const std::string& to, Damage damage, const
     return whole;
   }
   const auto size = fs::file_size(partition, error);
-  fs::remove_all(to, error);
   fs::create_directories(to, error);
   if (error) {
     return std::unexpected(
@@ -161,8 +160,7 @@ Done check_file(const std::string& files, const std::string& name, const Pattern
   if (error || size > kLargestText) {
     return failed(name, error ? "is no file" : "is larger than 64 MiB, too large to look into");
   }
-  std::ifstream file(at, std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  const auto text = file_text(at);
   return pattern.search(text)
              ? Done()
              : failed(name, fmt::format("does not say \"{}\", but {}", pattern.text(), quoted_end(text)));

@@ -11,12 +11,12 @@
 #include <cerrno>
 #include <chrono>
 #include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "block/create.hpp"
 #include "block/nbd/address.hpp"
 #include "block/uring/ring.hpp"
+#include "vmm/plan/file_text.hpp"
 #include "vmm/plan/plan_folders.hpp"
 #include "vmm/unix_socket.hpp"
 
@@ -33,11 +33,6 @@ Result<void> write_file(const std::string& path, std::string_view text) {
   file << text;
   file.close();
   return file ? Result<void>() : fail(ErrorCode::kIo, fmt::format("{}: cannot be written", path));
-}
-
-std::string read_all(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 }  // namespace
@@ -253,7 +248,7 @@ void GuestProcess::kill() {
   }
 }
 
-std::string GuestProcess::log() const { return read_all(folder_ + "/whistler.log"); }
+std::string GuestProcess::log() const { return file_text(folder_ + "/whistler.log"); }
 
 Result<Json> GuestProcess::ask(std::string_view command, Json arguments, double limit) {
   if (!qmp_open_) {

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <optional>
 
+#include "vmm/plan/file_text.hpp"
 #include "vmm/plan/tool.hpp"
 
 namespace whistler::plan {
@@ -35,11 +35,6 @@ Between between(unsigned position, unsigned times, unsigned size) {
   const auto centre = std::max(2 * position + 1, times) - times;
   const auto first = centre / (2 * times);
   return {.first = first, .second = std::min(first + 1, size - 1), .share = centre % (2 * times)};
-}
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 }  // namespace
@@ -107,7 +102,7 @@ Done wait_ocr(Session& session, const WaitOcr& wait, const std::string& what, do
       return false;
     }
     run.reset();
-    text = read_file(folder + "/ocr.txt");
+    text = file_text(folder + "/ocr.txt");
     return wait.pattern.search(text).has_value();
   });
   if (!done && done.error().verdict == Verdict::kTimeLimit) {

@@ -7,8 +7,8 @@
 #include <cctype>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
+
+#include "vmm/plan/file_text.hpp"
 
 namespace whistler::plan {
 namespace {
@@ -136,10 +136,7 @@ Result<bool> ToolRun::done() {
   return fail(ErrorCode::kIo, fmt::format("{}: {}", name_, first_words(output(), name_)));
 }
 
-std::string ToolRun::output() const {
-  std::ifstream file(output_, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+std::string ToolRun::output() const { return file_text(output_); }
 
 Done run_tool(const Tool& tool, const std::vector<std::string>& arguments, const std::string& folder,
               const Await& await, std::uint64_t largest_file) {
