@@ -1,6 +1,7 @@
 // The program: sub-commands by name.
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <string_view>
 
 #include "tools/tool.hpp"
 #include "vmm/commands/commands.hpp"
@@ -11,6 +12,9 @@ int main(int argc, char** argv) {
   // The block tools read their arguments as qemu-img and its kin do.
   if (const auto status = whistler::tools::run_tool(argc, argv)) {
     return *status;
+  }
+  if (argc > 1 && std::string_view(argv[1]) == "complete") {
+    return whistler::complete({argv + 2, argv + argc});
   }
   CLI::App app{"Whistler runs Windows-XP-era PCs on KVM: a machine is one JSON file.", "whistler"};
   app.set_version_flag("--version", std::string("whistler ") + WHISTLER_VERSION);

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,12 +21,6 @@ POLL = 0.2
 
 class GuestError(AssertionError):
     """The guest, or the monitor, did not do what the test waited for."""
-
-
-def installed_file(path, package):
-    if not os.path.exists(path):
-        raise GuestError(f"{path} is missing: apt-get install {package}")
-    return path
 
 
 class Guest:
@@ -177,21 +170,6 @@ class Guest:
         return self._until(f"{pattern!r} on the screen", timeout,
                            lambda: re.search(pattern, "\n".join(self.screen_text()), re.S))
 
-    def wait_screen_change(self, timeout):
-        """Waits until the picture is another one than at the last look."""
-        before = bytes(self.screen.pixels)
-
-        def attempt():
-            self.screen.refresh()
-            return bytes(self.screen.pixels) != before
-        self._until("another picture on the screen", timeout, attempt)
-
-    def wait_screen_size(self, width, height, timeout):
-        def attempt():
-            self.screen.refresh()
-            return (self.screen.width, self.screen.height) == (width, height)
-        self._until(f"a screen of {width}x{height}", timeout, attempt)
-
     def screenshot(self, name):
         self.screen.save(os.path.join(self.keep, f"{name}.png"))
 
@@ -209,7 +187,3 @@ class Guest:
         status = self.process.returncode
         if status != expected:
             raise GuestError(f"it ended with status {status}, not {expected}: {self.log()[-800:]}")
-
-    def press_power_button(self):
-        """SIGTERM is the power button, first of all."""
-        self.process.send_signal(signal.SIGTERM)

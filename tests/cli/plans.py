@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import struct
+import subprocess
 import time
 import unittest
 import xml.etree.ElementTree as ElementTree
@@ -35,6 +36,31 @@ KEYBOARD = """
     jne next
     mov al, 1
     out 0xf4, al
+"""
+
+# The same for the packets of the mouse.
+MOUSE = """
+    mov al, 0xa8  ; enable it
+    out 0x64, al
+    mov al, 0xd4
+    out 0x64, al
+    mov al, 0xf4  ; let it report
+    out 0x60, al
+  answer:
+    in al, 0x64
+    test al, 1
+    jz answer
+    in al, 0x60
+""" + say("ready") + """
+  next:
+    in al, 0x64
+    and al, 0x21
+    cmp al, 0x21
+    jne next
+    in al, 0x60
+    mov dx, 0x402
+    out dx, al
+    jmp next
 """
 
 
@@ -71,59 +97,66 @@ RESET_ONCE = """
 """ + say("second") + BUSY
 
 
-# Says whether the first sector of the disk has something in it, and else writes it.
-WRITE_ONCE = """
-    mov bl, 0x20  ; read
-    call sector_0
-    mov dx, 0x1f0
-    mov cx, 256
-    xor bp, bp
-  word_in:
-    in ax, dx
-    or bp, ax
-    loop word_in
-    or bp, bp
-    jnz found
-    mov bl, 0x30  ; write
-    call sector_0
-    mov dx, 0x1f0
-    mov cx, 256
-    mov ax, 0x4141
-  word_out:
-    out dx, ax
-    loop word_out
-    mov dx, 0x1f7
-  busy:
-    in al, dx
-    test al, 0x88
-    jnz busy
-""" + say("written") + """
-    jmp again
-  found:
-""" + say("found") + BUSY + """
-  sector_0:
+# Asks the first disk by the command in bp for sector ebx, whose words then go through port dx; cx says how many.
+SELECT = """
+  select:
     mov dx, 0x1f6
     mov al, 0xe0
     out dx, al
     mov dx, 0x1f2
     mov al, 1
     out dx, al
-    xor al, al
     inc dx
+    mov al, bl
     out dx, al
     inc dx
+    mov al, bh
     out dx, al
     inc dx
+    mov eax, ebx
+    shr eax, 16
     out dx, al
     mov dx, 0x1f7
-    mov al, bl
+    mov ax, bp
     out dx, al
   not_yet:
     in al, dx
     test al, 8
     jz not_yet
+    mov dx, 0x1f0
+    mov cx, 256
+    ret
+  finish:
+    mov dx, 0x1f7
+  still_busy:
+    in al, dx
+    test al, 0x88
+    jnz still_busy
     ret
 """
+# Says whether the first sector of the disk has something in it, and else writes it.
+WRITE_ONCE = """
+    xor ebx, ebx
+    mov bp, 0x20  ; read
+    call select
+    xor si, si
+  word_in:
+    in ax, dx
+    or si, ax
+    loop word_in
+    or si, si
+    jnz found
+    mov bp, 0x30  ; write
+    call select
+    mov ax, 0x4141
+  word_out:
+    out dx, ax
+    loop word_out
+    call finish
+""" + say("written") + """
+    jmp again
+  found:
+""" + say("found") + BUSY + SELECT
 
 
 def png(width, height, colour):
@@ -240,6 +273,17 @@ class Passing(PlanCase):
         plan = self.plan(KEYBOARD, {"wait_serial": "ready"}, {"type": "ab" * 1000 + "<esc>"}, {"wait_debug": r"\A(\x1e\x30){1000}\x01\z"},
                          {"wait_exit_value": 1}, type_interval=0)
         self.assert_outcome(self.run_plans(plan, timeout=200), 0)
+
+    def test_pointer_moves_and_clicks(self):
+        def packets(*all_of_them):
+            return {"wait_debug": "".join(f"\\x{byte:02x}" for packet in all_of_them for byte in packet) + r"\z"}
+        still, moved = (8, 0, 0), (8, 10, 5)  # upwards is positive for a mouse
+        left, right, middle = (9, 0, 0), (10, 0, 0), (12, 0, 0)
+        steps = [{"wait_serial": "ready"}]
+        for step, sent in (({"move": [10, -5]}, [moved]), ({"click": "left", "clicks": 2}, [left, still, left, still]),
+                           ({"click": "right"}, [right, still]), ({"move": [10, -5], "click": "middle"}, [moved, middle, still])):
+            steps += [{"pointer": step}, packets(*sent)]
+        self.assert_outcome(self.run_plans(self.plan(MOUSE, *steps, step_timeout=5)), 0)
 
     def test_reset_that_is_waited_for(self):
         plan = self.plan(RESET_ONCE, {"wait_event": "RESET"}, {"wait_serial": "second"}, fail_on={"reset": True})
@@ -397,6 +441,7 @@ class Failing(PlanCase):
         self.assertIn("before <it>", kept.joinpath("serial.txt").read_text())
         self.assertIn("rip", kept.joinpath("reason.txt").read_text())
         self.assertEqual(kept.joinpath("screen.png").read_bytes()[:4], b"\x89PNG")
+        self.assertEqual(kept.joinpath("screen-animated.png").read_bytes()[:4], b"\x89PNG")
         marked = json.loads(kept.joinpath("plan.json").read_text())
         self.assertIn("did not come", marked["steps"][1]["<<< FAILED"])
         self.assertNotIn("<<< FAILED", marked["steps"][0])
@@ -517,6 +562,34 @@ class Wrong(PlanCase):
 
     def test_no_variable(self):
         self.assert_wrong({**self.GOOD, "set": {"memory": "${m}"}}, "set.memory", "--var m=VALUE")
+
+    def test_plans_without_end(self):
+        then = {"name": "a", "steps": self.GOOD["steps"]}
+        self.assert_wrong({**self.GOOD, "then": [then] * 257}, "then: has 257 elements; at most 256")
+        self.assert_wrong({**self.GOOD, "then": [{**then, "then": [then]}]}, "then[0].then", "is not a key here")
+        for _ in range(30):
+            then = {**then, "then": [then]}
+        self.assert_wrong({**self.GOOD, "then": [then]}, "nested deeper than 16 levels")
+        self.assert_wrong({**self.GOOD, "steps": self.GOOD["steps"] * 1001}, "steps: has 1001 elements; at most 1000")
+        self.assert_wrong({**self.GOOD, "matrix": {f"memory{number}": ["16M"] * 64 for number in range(8)}}, "more than 256 plans")
+        self.assert_wrong({**self.GOOD, "matrix": {f"memory{number}": ["16M"] for number in range(9)}}, "matrix: has more than 8 keys")
+        self.assert_wrong({**self.GOOD, "matrix": {"memory": ["16M"] * 65}}, "matrix.memory", "1 to 64 values")
+        then = [{"name": str(number), "steps": self.GOOD["steps"]} for number in range(4)]
+        self.assert_wrong({**self.GOOD, "matrix": {"memory": [f"{size}M" for size in range(1, 65)]}, "then": then}, "more than 256 plans")
+
+    def test_largest_plan_in_a_matrix_of_256_takes_little_memory(self):
+        steps = [{"type": "a" * 1_000_000}, {"wait_serial": "x"}]
+        matrix = {"memory": [f"{size}M" for size in range(16, 80)], "cpu.cores": [1, 2, 3, 4]}
+        path = self.file("p.json", json.dumps({**self.GOOD, "steps": steps, "matrix": matrix}))
+        process = self.start("test", path, "--check", stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        self.assertLess(used.ru_maxrss, 1 << 20)  # KiB; a copy of the keys for each plan would be 25 times as much
+
+    def test_expressions_that_are_too_large(self):
+        steps = [{"wait_serial": r"(((\pL{30}){5}){5})x"}] * 1000
+        self.assert_wrong({**self.GOOD, "steps": steps}, "steps[0].wait_serial", "pattern too large")
 
     def test_check_lists_and_starts_nothing(self):
         path = self.file("p.json", json.dumps(self.GOOD))

@@ -1,6 +1,7 @@
 """Whistler as a service: what the manager is told, levels for the journal, completion, the unit, man pages."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -50,24 +51,75 @@ class Metrics(CliCase):
             self.assertIn(line + "\n", body)
 
 
-@needs("bash")
 class Completion(CliCase):
-    def complete(self, *words):
-        script = (f"source {ROOT}/packaging/whistler.bash; compopt() {{ :; }}; COMP_WORDS=({' '.join(words)}); "
-                  f"COMP_CWORD={len(words) - 1}; _whistler; printf '%s\\n' \"${{COMPREPLY[@]}}\"")
-        done = subprocess.run(["bash", "-c", script], cwd=self.folder, capture_output=True, text=True, check=True,
-                              env={**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}"}, timeout=QUICK)
-        self.assertEqual(done.stderr, "")
-        return done.stdout.split()
+    """Each shell, asked as a person asks it: by Tab, or by what it has for tests of completions."""
 
-    def test_commands_options_and_files(self):
+    def setUp(self):
+        super().setUp()
         os.symlink(whistler(), self.path("whistler"))
-        self.assertEqual(self.complete("whistler", "ru"), ["run"])
-        self.assertEqual(self.complete("whistler", "run", "--time"), ["--timeout"])
-        self.assertEqual(self.complete("whistler", "img", "conv"), ["convert"])
-        self.assertEqual(self.complete("whistler", "ctl", "winxp", "screen"), ["screenshot"])
         self.file("winxp.json", "{}")
-        self.assertEqual(self.complete("whistler", "check", "winx"), ["winxp.json"])
+        self.environment = {**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}", "HOME": str(self.folder),
+                            "XDG_RUNTIME_DIR": str(self.folder), "TERM": "dumb"}
+
+    def shell(self, *command):
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=self.environment, timeout=QUICK)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    def assert_completes(self, complete):
+        for line, wanted in (("ru", "run"), ("run --time", "--timeout"), ("img conv", "convert"), ("ctl winxp screen", "screenshot"),
+                             ("ctl li", "list"), ("check winx", "winxp.json"), ("run -- winx", "winxp.json")):
+            self.assertEqual(complete(f"whistler {line}"), [wanted], line)
+
+    def test_the_program_itself(self):
+        self.assertEqual(self.shell("whistler", "complete", "img", "re").split(), ["rebase", "resize"])
+        self.assertIn("test", self.shell("whistler", "complete", "").split())
+        self.assertEqual(self.shell("whistler", "complete", "check", "-").split(), ["--help", "--set", "-h"])
+        self.assertNotIn("-img", self.shell("whistler", "complete", "img", "-").split())  # of qemu-img
+        self.assertEqual(self.shell("whistler", "complete", "nosuch", "-"), "")
+        self.assertEqual(self.shell("whistler", "complete", "run", "winx"), "")
+        self.assertNotIn("complete", self.shell("whistler", "--help"))
+
+    @needs("bash")
+    def test_bash(self):
+        def complete(line):
+            words = line.split()
+            script = (f"source {ROOT}/packaging/whistler.bash; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _whistler; "
+                      f"[[ ${{#COMPREPLY[@]}} -gt 0 ]] || COMPREPLY=($(compgen -f -- {words[-1]})); printf '%s\\n' \"${{COMPREPLY[@]}}\"")
+            return self.shell("bash", "-c", script).split()
+        self.assert_completes(complete)
+        registered = self.shell("bash", "-c", f"source {ROOT}/packaging/whistler.bash; complete -p whistler")
+        self.assertEqual(registered, "complete -o default -F _whistler whistler\n")
+
+    @needs("zsh")
+    def test_zsh(self):
+        functions = self.path("functions")
+        functions.mkdir()
+        os.symlink(ROOT / "packaging" / "whistler.zsh", functions / "_whistler")
+        # An interactive zsh on a terminal of its own, in which Tab is pressed; the line it makes is then printed.
+        self.file("init", "PS1=; fpath=($PWD/functions $fpath); autoload -U compinit; compinit -u -D; unsetopt beep\n"
+                          "show() { print -r -- '<<'$BUFFER'>>'; BUFFER=; }; zle -N show; bindkey '^X' show; print re''ady\n")
+        script = """
+            zmodload zsh/zpty
+            zpty -b shell zsh -f -i
+            zpty -w shell ". ./init"
+            zpty -r shell text '*ready*'
+            zpty -w -n shell "$1"$'\\t\\x18'
+            zpty -r shell text '*>>*'
+            print -r -- "$text"
+        """
+
+        def complete(line):
+            found = re.findall("<<(.*?)>>", self.shell("zsh", "-f", "-c", script, "test", line))
+            return [found[-1].strip().rpartition(" ")[2]]
+        self.assert_completes(complete)
+
+    @needs("fish")
+    def test_fish(self):
+        def complete(line):
+            script = f"source {ROOT}/packaging/whistler.fish; complete --do-complete='{line}'"
+            return [found.partition("\t")[0] for found in self.shell("fish", "--no-config", "-c", script).splitlines()]
+        self.assert_completes(complete)
 
 
 class Pages(CliCase):

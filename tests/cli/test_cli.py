@@ -13,7 +13,8 @@ import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODULES = ["bad_input", "described", "importing", "running", "host_disk_full", "monitor", "jobs", "service", "plans"]
+MODULES = ["bad_input", "described", "importing", "running", "host_disk_full", "monitor", "jobs", "service", "plans", "plan_folders",
+           "plan_pictures"]
 
 
 LAB_SECONDS = 600

@@ -2,6 +2,9 @@
 // `status`.
 #pragma once
 
+#include <string>
+#include <vector>
+
 namespace CLI {
 class App;
 }
@@ -14,5 +17,9 @@ void add_ctl_command(CLI::App& app, int& status);
 void add_import_command(CLI::App& app, int& status);
 void add_test_command(CLI::App& app, int& status);
 void add_version_command(CLI::App& app, int& status);
+
+/// Prints what the last of `words` may become, a line each, for the completion of shells; the words before it
+/// are those of a command line without its program. Returns the exit status.
+[[nodiscard]] int complete(const std::vector<std::string>& words);
 
 }  // namespace whistler

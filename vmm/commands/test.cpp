@@ -18,6 +18,7 @@
 #include "vmm/plan/artifacts.hpp"
 #include "vmm/plan/reports.hpp"
 #include "vmm/plan/runner.hpp"
+#include "vmm/plan/tool.hpp"
 #include "vmm/plan/work_folder.hpp"
 
 namespace whistler {
@@ -111,7 +112,7 @@ bool write_report(const std::string& path, const std::string& text) {
 
 void list(const std::vector<plan::Plan>& plans) {
   for (const auto& one : plans) {
-    fmt::print("{}: {} steps, {} MiB, at most {:g} s\n", one_line(one.name), one.steps.size(),
+    fmt::print("{}: {} steps, {} MiB, at most {:g} s\n", one_line(one.name), one.script->steps.size(),
                one.memory / kMiB, one.time_limit);
   }
 }
@@ -141,6 +142,12 @@ int test(TestOptions options) {
   if (auto possible = check_outputs(options); !possible) {
     report(possible.error().message);
     return kExitUsage;
+  }
+  for (const auto& one : *plans) {
+    if (auto there = plan::check_tools(one); !there) {
+      report(there.error().message);
+      return kExitHost;
+    }
   }
   if (!options.run.artifacts.empty()) {
     options.run.artifacts = std::filesystem::absolute(options.run.artifacts).string();
@@ -195,6 +202,8 @@ void add_test_command(CLI::App& app, int& status) {
       "Exit status: 0 every plan passed; 1 one failed; 2 a plan is wrong; 3 this host cannot run it; 124 a "
       "time "
       "limit was\nall that went wrong; 128+N stopped by signal N.\n\n"
+      "Plans that copy folders to and from guests need the Debian packages xorriso, mtools and "
+      "dosfstools;\nwait_ocr needs tesseract-ocr.\n\n"
       "Example: hello.json, run by `whistler test hello.json --artifacts out`:\n"
       "  { \"machine\": { \"memory\": \"64M\", \"drives\": [ { \"file\": \"hello.qcow2\", \"format\": "
       "\"qcow2\" } ] },\n"

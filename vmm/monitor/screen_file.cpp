@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <png.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "base/unique_fd.hpp"
+#include "vmm/png_encoder.hpp"
 
 namespace whistler {
 namespace {
@@ -37,29 +37,12 @@ std::vector<std::uint8_t> ppm(const Surface& surface) {
   return bytes;
 }
 
-Result<std::vector<std::uint8_t>> png(const Surface& surface) {
-  const auto pixels = rgb_bytes(surface);
-  png_image image{};
-  image.version = PNG_IMAGE_VERSION;
-  image.width = surface.width();
-  image.height = surface.height();
-  image.format = PNG_FORMAT_RGB;
-  // Asked without room it tells how much it needs.
-  png_alloc_size_t size = 0;
-  bool made = png_image_write_to_memory(&image, nullptr, &size, 0, pixels.data(), 0, nullptr) != 0;
-  std::vector<std::uint8_t> bytes(size);
-  made = made && png_image_write_to_memory(&image, bytes.data(), &size, 0, pixels.data(), 0, nullptr) != 0;
-  if (!made) {
-    return fail(ErrorCode::kInvalid, fmt::format("the picture cannot be compressed: {}", image.message));
-  }
-  bytes.resize(size);
-  return bytes;
-}
-
 }  // namespace
 
 Result<void> write_picture(const Surface& surface, const std::string& path, PictureFormat format) {
-  auto bytes = format == PictureFormat::kPng ? png(surface) : ppm(surface);
+  auto bytes = format == PictureFormat::kPng
+                   ? encode_png(surface.width(), surface.height(), rgb_bytes(surface))
+                   : ppm(surface);
   if (!bytes) {
     return std::unexpected(bytes.error());
   }

@@ -7,6 +7,10 @@
 #include <utility>
 
 #include "vmm/exit_status.hpp"
+#include "vmm/plan/artifacts.hpp"
+#include "vmm/plan/copy_out.hpp"
+#include "vmm/plan/folder_image.hpp"
+#include "vmm/plan/ocr.hpp"
 #include "vmm/plan/picture.hpp"
 
 namespace whistler::plan {
@@ -146,7 +150,7 @@ class Performer {
       }
       if (!first || (*screen)->generation != generation) {
         generation = (*screen)->generation;
-        auto picture = take_picture();
+        auto picture = session_.look();
         if (!picture) {
           return std::unexpected(picture.error());
         }
@@ -157,6 +161,16 @@ class Performer {
         }
       }
       return now() - since >= wait.seconds;
+    });
+  }
+
+  Done operator()(const WaitSize& wait) {
+    return session_.until(step_.name, step_.time_limit, [&]() -> Attempt {
+      const auto screen = session_.screen();
+      if (!screen) {
+        return std::unexpected(screen.error());
+      }
+      return (*screen)->width == wait.width && (*screen)->height == wait.height;
     });
   }
 
@@ -188,7 +202,7 @@ class Performer {
         return false;
       }
       generation = (*screen)->generation;
-      const auto picture = take_picture();
+      const auto picture = session_.look();
       if (!picture) {
         return std::unexpected(picture.error());
       }
@@ -202,6 +216,8 @@ class Performer {
     }
     return done;
   }
+
+  Done operator()(const WaitOcr& wait) { return wait_ocr(session_, wait, step_.name, step_.time_limit); }
 
   Done operator()(const Pointer& pointer) {
     if (pointer.by) {
@@ -243,12 +259,21 @@ class Performer {
 
   Done operator()(const ChangeMedium& change) {
     Json arguments = {{"device", change.drive}, {"force", change.force}};
-    if (!change.file.empty()) {
-      arguments.update({{"filename", change.file}, {"format", change.format}});
+    auto file = change.file;
+    if (!change.folder.empty()) {
+      const auto number = &step_ - plan_.script->steps.data();
+      file = fmt::format("{}/inserted{}.iso", session_.guest().folder(), number);
+      if (auto made = make_cd(change.drive, change.folder, file, session_.guest().folder(), awaiting());
+          !made) {
+        return made;
+      }
     }
-    const auto* command = change.file.empty() ? "eject" : "blockdev-change-medium";
+    if (!file.empty()) {
+      arguments.update({{"filename", file}, {"format", change.format}});
+    }
+    const auto* command = file.empty() ? "eject" : "blockdev-change-medium";
     std::string refusal;
-    auto done = session_.until(step_.name, step_.time_limit, [&]() -> Attempt {
+    auto done = session_.until(step_.name, time_left(), [&]() -> Attempt {
       const auto answer = session_.guest().ask(command, arguments);
       if (answer) {
         return true;
@@ -263,6 +288,23 @@ class Performer {
       done.error().reason = fmt::format("{}: {}", refusal, done.error().reason);
     }
     return done;
+  }
+
+  Done operator()(const CopyOut& copy) {
+    const auto& disks = session_.guest().overlays();
+    const auto disk = std::ranges::find(disks, copy.drive, &Overlay::drive);
+    const auto artifacts = artifacts_folder(session_.options(), plan_);
+    const auto& folder = session_.guest().folder();
+    const auto to = files_folder(artifacts.empty() ? folder : artifacts, copy.drive);
+    if (auto taken = take_files(*disk, to, Damage::kFails, folder, awaiting()); !taken) {
+      return taken;
+    }
+    for (const auto& [name, pattern] : copy.expect) {
+      if (auto good = check_file(to, name, pattern); !good) {
+        return good;
+      }
+    }
+    return {};
   }
 
   Done operator()(const Command& command) {
@@ -286,22 +328,29 @@ class Performer {
     const auto output = text.substr(start, found->start - start);
     if (std::atoi(status.c_str()) != command.status) {
       return failed(fmt::format("\"{}\" ended with status {}, not {}; it said {}", command.text,
-                                std::atoi(status.c_str()), command.status, tail(output)));
+                                std::atoi(status.c_str()), command.status, quoted_end(output)));
     }
     // What stands in the first line is the command's own echo.
     const auto body = std::min(output.find('\n'), output.size());
     if (command.output && !command.output->search(output, body)) {
       return failed(fmt::format("\"{}\" did not say \"{}\", but {}", command.text, command.output->text(),
-                                tail(output.substr(body))));
+                                quoted_end(output.substr(body))));
     }
     return {};
   }
 
  private:
-  static std::string tail(const std::string& text) {
-    constexpr std::size_t kMost = 200;
-    return Json(text.substr(text.size() - std::min(text.size(), kMost)))
-        .dump(-1, ' ', false, Json::error_handler_t::replace);
+  /// How a program is waited for: with all that watches over the machine, if it still runs.
+  [[nodiscard]] Await awaiting() {
+    return [this](ToolRun& run) {
+      const auto attempt = [&]() -> Attempt {
+        const auto done = run.done();
+        return done ? Attempt(*done) : std::unexpected(Failure{Verdict::kHostCannot, done.error().message});
+      };
+      return session_.guest().status()
+                 ? session_.until_end(step_.name, time_left(), [&](int) { return attempt(); })
+                 : session_.until(step_.name, time_left(), attempt);
+    };
   }
 
   /// Waits for that on the serial line within what is left of the step's time; a refused login ends it at
@@ -312,7 +361,7 @@ class Performer {
     const auto& text = session_.guest().serial();
     return session_.until(what, time_left(), [&]() -> Attempt {
       if (const auto refused = kRefused->search(text, position)) {
-        return failed(fmt::format("the guest refuses the login: {}", tail(text.substr(position))));
+        return failed(fmt::format("the guest refuses the login: {}", quoted_end(text.substr(position))));
       }
       const auto found = pattern.search(text, position);
       if (found) {
@@ -330,16 +379,17 @@ class Performer {
 
   /// Whether the machine's end comes next, beside what it says before.
   [[nodiscard]] bool end_follows() const {
-    auto next = static_cast<std::size_t>(&step_ - plan_.steps.data()) + 1;
+    auto next = static_cast<std::size_t>(&step_ - plan_.script->steps.data()) + 1;
     const auto is_said = [](const Step& step) {
       const auto* text = std::get_if<WaitText>(&step.action);
       return text != nullptr && text->where != Where::kScreen;
     };
-    while (next < plan_.steps.size() && is_said(plan_.steps[next])) {
+    while (next < plan_.script->steps.size() && is_said(plan_.script->steps[next])) {
       ++next;
     }
-    return next < plan_.steps.size() && (std::holds_alternative<WaitPowerOff>(plan_.steps[next].action) ||
-                                         std::holds_alternative<WaitExit>(plan_.steps[next].action));
+    return next < plan_.script->steps.size() &&
+           (std::holds_alternative<WaitPowerOff>(plan_.script->steps[next].action) ||
+            std::holds_alternative<WaitExit>(plan_.script->steps[next].action));
   }
 
   Done tell(std::string_view command) {
@@ -375,19 +425,6 @@ class Performer {
   Done pointer_events(Json events) {
     const auto answer = session_.ask("input-send-event", {{"events", std::move(events)}});
     return answer ? Done() : std::unexpected(answer.error());
-  }
-
-  std::expected<Picture, Failure> take_picture() {
-    if (!session_.last_screen().exists) {
-      return failed("this machine has no screen");
-    }
-    const auto path = session_.guest().folder() + "/look.png";
-    const auto taken = session_.ask("screendump", {{"filename", path}, {"format", "png"}});
-    if (!taken) {
-      return std::unexpected(taken.error());
-    }
-    auto picture = read_png(path);
-    return picture ? std::expected<Picture, Failure>(std::move(*picture)) : failed(picture.error().message);
   }
 
   static std::expected<Picture, Failure> read_wanted(const std::string& path) {

@@ -10,6 +10,7 @@
 
 #include "vmm/config/json_reader.hpp"
 #include "vmm/monitor/key_names.hpp"
+#include "vmm/plan/lower_case.hpp"
 
 namespace whistler::plan {
 namespace {
@@ -115,13 +116,6 @@ std::optional<CharacterKey> key_for(char c) {
   return std::nullopt;
 }
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  std::ranges::transform(result, result.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return result;
-}
-
 /// "", "5", "5s", "500ms", "2m", "1.5s": seconds. Nothing if it is none, or too long.
 std::optional<double> read_span(std::string_view text) {
   if (text.empty()) {
@@ -183,7 +177,7 @@ class Reader {
     }
     const auto word = text_.substr(at_ + 1, end - at_ - 1);
     at_ = end + 1;
-    const auto name = lower(word);
+    const auto name = lower_case(word);
     if (name == "lt") {
       return character('<');
     }
@@ -202,7 +196,7 @@ class Reader {
     const bool off = name.size() > 3 && name.ends_with("off") && !special(name);
     // The case of a single character matters, and is that of the word itself.
     const auto stem = word.substr(0, word.size() - (on ? 2 : off ? 3 : 0));
-    auto key = special(lower(stem));
+    auto key = special(lower_case(stem));
     if (!key && stem.size() == 1 && (on || off)) {
       const auto found = key_for(stem[0]);
       key = found && !found->shift ? std::optional(found->key) : std::nullopt;
@@ -238,7 +232,7 @@ class Reader {
       known.push_back(std::string(name) + "on");
       known.push_back(std::string(name) + "off");
     }
-    const auto near = nearest_word(lower(word), known);
+    const auto near = nearest_word(lower_case(word), known);
     return fail(ErrorCode::kInvalid,
                 fmt::format("<{}> at character {} is no key; {}", word.substr(0, 40), place,
                             near ? fmt::format("did you mean <{}>?", *near) : "<lt> types a \"<\""));

@@ -1,8 +1,9 @@
-// One `whistler` started by this one, which does not outlive it.
+// One program started by this one, which does not outlive it.
 #pragma once
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -13,13 +14,22 @@
 
 namespace whistler::plan {
 
+/// What is started.
+struct Program {
+  std::string path = "/proc/self/exe";        ///< this very program unless given
+  std::string name = "whistler";              ///< as it sees itself
+  std::vector<std::string> environment = {};  ///< NAME=VALUE: goes before what this program's own has
+  std::uint64_t largest_file = UINT64_MAX;    ///< bytes: it is killed when it writes a larger one
+};
+
 /// Killed when it is destroyed, or when the thread that started it ends. One thread.
 class ChildProcess {
  public:
-  /// This very program with other `arguments`, in the folder `folder`; what it prints goes to the file
-  /// `output`, it reads nothing, and no signal of the terminal reaches it.
+  /// `program` with `arguments`, in the folder `folder`; what it prints is added to the file `output`, it
+  /// reads nothing, and no signal of the terminal reaches it.
   [[nodiscard]] static Result<ChildProcess> start(const std::vector<std::string>& arguments,
-                                                  const std::string& folder, const std::string& output);
+                                                  const std::string& folder, const std::string& output,
+                                                  const Program& program = {});
   /// Held while a child is born. Until it has become another program it has all files open that this one had,
   /// and keeps their locks: whoever opens a file that a child is to lock holds this until it is closed.
   [[nodiscard]] static std::mutex& birth();

@@ -11,12 +11,13 @@
 #include <cerrno>
 #include <chrono>
 #include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "block/create.hpp"
 #include "block/nbd/address.hpp"
 #include "block/uring/ring.hpp"
+#include "vmm/plan/file_text.hpp"
+#include "vmm/plan/plan_folders.hpp"
 #include "vmm/unix_socket.hpp"
 
 namespace whistler::plan {
@@ -32,11 +33,6 @@ Result<void> write_file(const std::string& path, std::string_view text) {
   file << text;
   file.close();
   return file ? Result<void>() : fail(ErrorCode::kIo, fmt::format("{}: cannot be written", path));
-}
-
-std::string read_all(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 }  // namespace
@@ -70,6 +66,10 @@ GuestProcess::~GuestProcess() = default;
 
 Result<void> GuestProcess::prepare(const Plan& plan, const std::string& base) {
   auto machine = plan.machine;
+  for (std::size_t i = 0; i < plan.folders.size(); ++i) {
+    auto& drive = machine["drives"][machine["drives"].size() - plan.folders.size() + i];
+    drive["file"] = fmt::format("{}/{}", base.empty() ? folder_ : base, folder_image_name(i));
+  }
   if (auto made = make_overlays(machine, base); !made) {
     return made;
   }
@@ -248,7 +248,7 @@ void GuestProcess::kill() {
   }
 }
 
-std::string GuestProcess::log() const { return read_all(folder_ + "/whistler.log"); }
+std::string GuestProcess::log() const { return file_text(folder_ + "/whistler.log"); }
 
 Result<Json> GuestProcess::ask(std::string_view command, Json arguments, double limit) {
   if (!qmp_open_) {

@@ -29,7 +29,8 @@ struct Overlay {
 class GuestProcess {
  public:
   /// Makes the overlays and starts the machine; nothing of the guest runs before resume(). `base`: the folder
-  /// of a machine that has ended, on whose disks this one goes on; empty: on the plan's.
+  /// of a machine that has ended, on whose disks this one goes on; empty: on the plan's, with those made of
+  /// folders in `folder`.
   [[nodiscard]] static Result<std::unique_ptr<GuestProcess>> start(const Plan& plan, std::string folder,
                                                                    const std::string& base = {});
   ~GuestProcess();

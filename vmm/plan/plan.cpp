@@ -9,6 +9,7 @@
 #include "vmm/config/description.hpp"
 #include "vmm/config/json_document.hpp"
 #include "vmm/config/json_reader.hpp"
+#include "vmm/plan/plan_folders.hpp"
 #include "vmm/plan/plan_steps.hpp"
 
 namespace whistler::plan {
@@ -62,7 +63,6 @@ class PlanReader {
     JsonObject top(document, "", errors_);
     Plan plan;
     plan.source = source_;
-    plan.document = document;
     plan.name = source_.stem().string();
     plan.time_limit = kPlanLimit;
     plan.type_interval = kTypeInterval;
@@ -75,9 +75,10 @@ class PlanReader {
     top.real("timeout", 1, kMostSeconds, plan.time_limit);
     top.real("type_interval", 0, 10, plan.type_interval);
     read_fail_on(top.object("fail_on"), plan.fail_on);
-    const StepContext context = {.folder = std::filesystem::absolute(source_).parent_path(),
-                                 .variables = variables_};
-    plan.steps = read_steps(top, context);
+    const auto folder = std::filesystem::absolute(source_).parent_path();
+    plan.folders = read_folders(top, folder, variables_);
+    const StepContext context = {.folder = folder, .variables = variables_, .folders = plan.folders};
+    plan.script = read_script(top, context);
     top.need("machine", "the path of a description, or the description itself");
     const Json* machine = top.any("machine");
     const auto set = read_set(top.object("set"));
@@ -91,6 +92,11 @@ class PlanReader {
   }
 
  private:
+  static std::shared_ptr<const Script> read_script(JsonObject& plan, const StepContext& context) {
+    return std::make_shared<const Script>(
+        Script{.document = plan.value(), .steps = read_steps(plan, context)});
+  }
+
   /// What "then" lists: plans that begin where this one ends.
   std::vector<Plan> read_next(JsonObject& top, const StepContext& context) {
     std::vector<Plan> plans;
@@ -100,9 +106,8 @@ class PlanReader {
       section.need("name");
       section.text("name", plan.name);
       section.real("timeout", 1, kMostSeconds, plan.time_limit);
-      plan.steps = read_steps(section, context);
+      plan.script = read_script(section, context);
       section.finish();
-      plan.document = *value;
       plans.push_back(std::move(plan));
     }
     return plans;
@@ -172,6 +177,10 @@ class PlanReader {
       return choice;
     }
     // Several changes that go together.
+    if (value.size() > kMostSets) {
+      errors_.add(where, fmt::format("has more than {} keys", kMostSets));
+      return choice;
+    }
     choice.shown = fmt::format("{}={}", key, number + 1);
     for (const auto& [path, inner] : value.items()) {
       choice.changes.push_back(change_of(path, inner, where + "." + path));
@@ -212,8 +221,7 @@ class PlanReader {
       for (const auto& other : next) {
         Plan follower = plans[first];
         follower.name += " > " + other.name;
-        follower.document = other.document;
-        follower.steps = other.steps;
+        follower.script = other.script;
         follower.time_limit = other.time_limit > 0 ? other.time_limit : follower.time_limit;
         follower.after = plans.size() - first;
         plans.push_back(std::move(follower));
@@ -252,6 +260,8 @@ class PlanReader {
         return fail(ErrorCode::kInvalid, fmt::format("{}: set: {}", source_.string(), done.error().message));
       }
     }
+    const auto own_drives = machine.is_object() && machine.contains("drives") ? machine["drives"].size() : 0;
+    add_folders(plan.folders, machine);
     // What the test itself lays to the machine. Ports of the host are taken by nobody.
     for (const auto* key : {"vnc", "monitor", "metrics", "serial"}) {
       if (machine.is_object()) {
@@ -263,6 +273,12 @@ class PlanReader {
       auto message = description.error().message;
       if (const auto start = file.string() + ": "; message.starts_with(start)) {
         message = (prefix.empty() ? start : start + prefix + ".") + message.substr(start.size());
+      }
+      for (std::size_t i = 0; i < plan.folders.size(); ++i) {
+        const auto path = fmt::format("drives[{}].", own_drives + i);
+        if (const auto at = message.find(path); at != std::string::npos) {
+          message = fmt::format("{}: folders[{}].{}", source_.string(), i, message.substr(at + path.size()));
+        }
       }
       return fail(description.error().code, message);
     }

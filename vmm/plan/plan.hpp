@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -54,6 +55,15 @@ struct WaitImage {
   unsigned tolerance = 0;  ///< how far each of red, green and blue may be off, 0 to 255
   double different = 0;    ///< share of the pixels that may be off by more, in percent
 };
+/// Text that tesseract reads off a picture of the screen.
+struct WaitOcr {
+  Pattern pattern;
+  std::string language = "eng";  ///< as tesseract calls it
+};
+/// The screen has so many pixels.
+struct WaitSize {
+  unsigned width = 0, height = 0;
+};
 struct Pointer {
   std::optional<std::pair<int, int>> by;  ///< pixels, right and down
   std::string button;                     ///< pressed and let go: left, right, middle; empty: none
@@ -71,16 +81,25 @@ struct Login {
   std::string user, password;
   Pattern prompt;
 };
-/// Opens the tray of a CD drive, once the guest lets it; `file`: lays that in and closes it.
+/// Opens the tray of a CD drive, once the guest lets it; `file` or `folder`: lays that in and closes it.
 struct ChangeMedium {
   std::string drive;
-  std::string file;  ///< absolute; empty: nothing
+  std::string file;    ///< an image; absolute
+  std::string folder;  ///< a CD is made of what it holds; absolute
   std::string format;
   bool force = false;  ///< whether the guest lets it or not
 };
 
+/// Takes the files out of a disk that was made from a folder, and looks into some of them.
+struct CopyOut {
+  std::string drive;
+  std::vector<std::pair<std::string, Pattern>>
+      expect;  ///< names, with '/' between folders, and what is in them
+};
+
 using Action = std::variant<WaitPowerOff, WaitText, WaitEvent, WaitExit, Type, SendSerial, PowerButton,
-                            ResetButton, Sleep, WaitStill, WaitImage, Pointer, Command, Login, ChangeMedium>;
+                            ResetButton, Sleep, WaitStill, WaitImage, WaitOcr, WaitSize, Pointer, Command,
+                            Login, ChangeMedium, CopyOut>;
 
 struct Step {
   std::string name;  ///< the plan's, or what it does: `wait_serial "login:"`
@@ -88,6 +107,19 @@ struct Step {
   Action action;
   double time_limit = 0;  ///< seconds
 };
+
+/// A drive of the machine whose medium is made from a folder of the host.
+struct FolderDrive {
+  std::string id;  ///< letters, digits, '-' and '_'
+  unsigned bus = 0, unit = 0;
+  bool optical = false;    ///< a CD; else a disk, which the guest may write to
+  std::string from;        ///< the folder, absolute; empty: the disk is empty at first
+  std::uint64_t size = 0;  ///< of a disk, in bytes; 0: as large as needed
+};
+inline constexpr std::uint64_t kSmallestDisk = std::uint64_t{32}
+                                               << 20;  ///< of one that is made from a folder
+inline constexpr std::uint64_t kLargestDisk = std::uint64_t{32}
+                                              << 30;  ///< Windows XP formats no larger FAT32
 
 /// What ends a plan at once.
 struct FailOn {
@@ -100,17 +132,23 @@ struct FailOn {
   std::vector<Pattern> text = {};  ///< anywhere
 };
 
+/// What a plan does. All plans that a matrix makes of it share it: it may be long, and they may be many.
+struct Script {
+  nlohmann::json document;  ///< as it was read
+  std::vector<Step> steps;
+};
+
 struct Plan {
   std::string name;              ///< of this plan, with what the matrix chose in brackets
   std::filesystem::path source;  ///< the file
-  nlohmann::json document;       ///< as it was read
   nlohmann::json machine;        ///< the description, complete with absolute paths
   std::uint64_t memory = 0;      ///< bytes
   unsigned cores = 1;
   double time_limit = 0;     ///< seconds in all
   double type_interval = 0;  ///< seconds between two changes of a key, at least
   FailOn fail_on;
-  std::vector<Step> steps;
+  std::vector<FolderDrive> folders;  ///< they stand in `machine`, too, without their files
+  std::shared_ptr<const Script> script;
   /// It goes on with the disks as another plan has left them, which stands so many places before it; 0: none.
   std::size_t after = 0;
 };

@@ -12,6 +12,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMostSteps = 1000;
+constexpr std::size_t kMostExpected = 64;
 constexpr double kMostSeconds = 86'400;
 constexpr double kStepLimit = 120;
 constexpr std::int64_t kMostPixels = std::int64_t{1} << 24;
@@ -95,7 +96,9 @@ class StepReader {
         {"wait_exit", &StepReader::wait_exit},
         {"wait_exit_value", &StepReader::wait_exit_value},
         {"wait_still", &StepReader::wait_still},
+        {"wait_size", &StepReader::wait_size},
         {"wait_image", &StepReader::wait_image},
+        {"wait_ocr", &StepReader::wait_ocr},
         {"type", &StepReader::type},
         {"keys", &StepReader::keys},
         {"pointer", &StepReader::pointer},
@@ -104,6 +107,7 @@ class StepReader {
         {"login", &StepReader::login},
         {"eject", &StepReader::eject},
         {"insert", &StepReader::insert},
+        {"copy_out", &StepReader::copy_out},
         {"power_button", &StepReader::press<PowerButton>},
         {"reset_button", &StepReader::press<ResetButton>},
         {"sleep", &StepReader::sleep},
@@ -184,14 +188,27 @@ class StepReader {
     inner.finish();
     return wait;
   }
-  std::string file_in(JsonObject& object, const char* key) {
-    std::string name;
-    object.text(key, name);
-    Json value = name;
-    if (auto done = substitute(value, context_.variables); !done) {
-      object.error(key, done.error().message);
+  std::optional<Action> wait_ocr(const char* key) {
+    if (!object_.any(key)->is_object()) {
+      auto pattern = read_pattern(*object_.any(key), path_of(key), errors_);
+      return pattern ? std::optional<Action>(WaitOcr{std::move(*pattern)}) : std::nullopt;
     }
-    return name.empty() ? name : (context_.folder / value.get<std::string>()).lexically_normal().string();
+    static const auto kLanguage = Pattern::compile("\\A[A-Za-z_]+(\\+[A-Za-z_]+)*\\z");
+    auto inner = object_.object(key);
+    inner.need("text", "a regular expression");
+    auto pattern =
+        inner.has("text") ? read_pattern(*inner.any("text"), inner.path() + ".text", errors_) : std::nullopt;
+    std::string language = "eng";
+    inner.text("language", language);
+    if (!kLanguage->search(language)) {
+      inner.error("language", "must be a language as tesseract calls it, like \"eng\" or \"deu+eng\"");
+    }
+    inner.finish();
+    return pattern ? std::optional<Action>(WaitOcr{std::move(*pattern), std::move(language)}) : std::nullopt;
+  }
+
+  std::string file_in(JsonObject& object, const char* key) {
+    return path_in(object, key, context_.folder, context_.variables);
   }
 
   std::optional<Action> typed(const char* key, Result<std::vector<Typing>> parsed) {
@@ -208,24 +225,39 @@ class StepReader {
     return typed(key, parse_key_chord(text));
   }
 
+  /// Two whole numbers in [lowest, kFarthest]; `what` says what they are.
+  std::optional<std::pair<int, int>> two_numbers(JsonObject& object, const char* key, std::int64_t lowest,
+                                                 std::string_view what) {
+    const auto values = object.array(key, 2);
+    if (values.size() != 2) {
+      object.error(key, fmt::format("must be two numbers: {}", what));
+      return std::nullopt;
+    }
+    for (const auto& [value, path] : values) {
+      if (!value->is_number_integer() || value->get<double>() < static_cast<double>(lowest) ||
+          value->get<double>() > static_cast<double>(kFarthest)) {
+        errors_.add(path, fmt::format("must be a whole number from {} to {}", lowest, kFarthest));
+        return std::nullopt;
+      }
+    }
+    return std::pair(values[0].first->get<int>(), values[1].first->get<int>());
+  }
+
+  std::optional<Action> wait_size(const char* key) {
+    const auto size = two_numbers(object_, key, 1, "the width and height of the screen in pixels");
+    return size ? std::optional<Action>(
+                      WaitSize{static_cast<unsigned>(size->first), static_cast<unsigned>(size->second)})
+                : std::nullopt;
+  }
+
   std::optional<Action> pointer(const char* key) {
     Pointer pointer;
     auto inner = object_.object(key);
     if (inner.has("move")) {
-      const auto values = inner.array("move", 2);
-      pointer.by = {0, 0};
-      if (values.size() != 2) {
-        inner.error("move", "must be two numbers: pixels to the right and down");
+      pointer.by = two_numbers(inner, "move", -kFarthest, "pixels to the right and down");
+      if (!pointer.by) {
         return std::nullopt;
       }
-      for (const auto& [value, path] : values) {
-        if (!value->is_number_integer() || value->get<double>() < -static_cast<double>(kFarthest) ||
-            value->get<double>() > static_cast<double>(kFarthest)) {
-          errors_.add(path, fmt::format("must be a whole number from {} to {}", -kFarthest, kFarthest));
-          return std::nullopt;
-        }
-      }
-      pointer.by = {values[0].first->get<int>(), values[1].first->get<int>()};
     }
     inner.choice(
         "click",
@@ -315,13 +347,56 @@ class StepReader {
     ChangeMedium change;
     change.format = "raw";
     auto inner = object_.object(key);
-    inner.need("file", "an image of a CD");
     change.drive = drive_in(inner);
+    change.folder = file_in(inner, "folder");
+    if (!inner.has("folder")) {
+      inner.need("file", "an image of a CD, or \"folder\"");
+    } else if (inner.has("file") || inner.has("format")) {
+      inner.error("folder", "stands beside \"file\" or \"format\": the disc is made of one or the other");
+    }
     change.file = file_in(inner, "file");
     inner.text("format", change.format);
     inner.boolean("force", change.force);
     inner.finish();
     return change;
+  }
+
+  std::optional<Action> copy_out(const char* key) {
+    CopyOut copy;
+    if (!object_.any(key)->is_object()) {
+      object_.text(key, copy.drive);
+    } else {
+      auto inner = object_.object(key);
+      copy.drive = drive_in(inner);
+      auto expect = inner.object("expect");
+      if (expect.value().size() > kMostExpected) {
+        inner.error("expect", fmt::format("has more than {} keys", kMostExpected));
+        return std::nullopt;
+      }
+      for (const auto& [name, value] : expect.value().items()) {
+        const auto path = fmt::format("{}.expect.{}", inner.path(), name);
+        auto pattern = read_pattern(value, path, errors_);
+        if (!is_name_on_disk(name)) {
+          errors_.add(path, "must be the name of a file on the disk, as \"logs/setup.txt\"");
+        }
+        if (pattern) {
+          copy.expect.emplace_back(name, std::move(*pattern));
+        }
+      }
+      inner.finish();
+    }
+    const auto is_it = [&](const FolderDrive& drive) { return drive.id == copy.drive && !drive.optical; };
+    return std::ranges::any_of(context_.folders, is_it)
+               ? std::optional<Action>(std::move(copy))
+               : wrong(key,
+                       fmt::format("\"{}\" is not the id of a disk in \"folders\" of the plan", copy.drive));
+  }
+  static bool is_name_on_disk(const std::string& name) {
+    const std::filesystem::path path(name);
+    const auto is_part = [](const std::filesystem::path& part) {
+      return !part.empty() && part != "." && part != "..";
+    };
+    return !name.empty() && path.is_relative() && std::ranges::all_of(path, is_part);
   }
 
   std::optional<Action> sleep(const char* key) {
@@ -360,6 +435,17 @@ std::optional<Pattern> read_pattern(const Json& value, const std::string& path, 
   return std::move(*pattern);
 }
 
+std::string path_in(JsonObject& object, const char* key, const std::filesystem::path& folder,
+                    const Variables& variables) {
+  std::string name;
+  object.text(key, name);
+  Json value = name;
+  if (auto done = substitute(value, variables); !done) {
+    object.error(key, done.error().message);
+  }
+  return name.empty() ? name : (folder / value.get<std::string>()).lexically_normal().string();
+}
+
 Result<void> substitute(Json& value, const Variables& variables) {
   if (value.is_structured()) {
     for (auto& inner : value) {
@@ -394,16 +480,19 @@ std::vector<Step> read_steps(JsonObject& plan, const StepContext& context) {
   plan.real("step_timeout", 0.1, kMostSeconds, default_limit);
   plan.need("steps", "a list of what to do and to wait for");
   std::vector<Step> steps;
-  const auto elements = plan.array("steps", kMostSteps);
-  for (std::size_t i = 0; i < elements.size(); ++i) {
-    const auto& [value, path] = elements[i];
+  bool ended = false;
+  for (const auto& [value, path] : plan.array("steps", kMostSteps)) {
     auto step = StepReader(*value, path, context, plan.errors()).read(default_limit);
     if (!step) {
-      continue;
+      break;  // the first error is the one that is told, and a thousand large expressions take minutes
     }
-    if (ends_machine(*step) && i + 1 != elements.size()) {
-      plan.errors().add(path, fmt::format("{} is the machine's end, and steps follow it", step->verb));
+    const bool copies = std::holds_alternative<CopyOut>(step->action);
+    if (ended && !copies) {
+      plan.errors().add(path, fmt::format("{} follows the machine's end: only copy_out may", step->verb));
+    } else if (copies && !ended) {
+      plan.errors().add(path, "copy_out must follow the machine's end, as wait_power_off is");
     }
+    ended = ended || ends_machine(*step);
     steps.push_back(std::move(*step));
   }
   if (plan.has("steps") && std::ranges::none_of(steps, proves_something)) {

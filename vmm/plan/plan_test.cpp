@@ -46,16 +46,16 @@ TEST_CASE("plan: every step is read") {
       {"type": "ab"}, {"keys": "ctrl-c"}, {"pointer": {"move": [5, -6], "click": "left", "clicks": 2}},
       {"send_serial": "hi\n"}, {"command": "true"}, {"command": {"text": "x", "status": 1, "output": "y"}},
       {"power_button": true}, {"reset_button": true}, {"sleep": 0.5}, {"wait_exit_value": 42})"));
-  REQUIRE(plan.steps.size() == 17);
+  REQUIRE(plan.script->steps.size() == 17);
   CHECK(plan.name == "p");
-  CHECK(plan.steps[0].name == "wait_serial \"a\"");
-  CHECK(plan.steps[0].time_limit == 120);
-  CHECK(plan.steps[1].time_limit == 5);
-  CHECK(plan.steps[2].name == "my own");
-  CHECK(std::get<WaitImage>(plan.steps[6].action).file == "/folder/a.png");
-  CHECK(std::get<Type>(plan.steps[7].action).typed.size() == 4);
-  CHECK(std::get<Pointer>(plan.steps[9].action).by == std::pair(5, -6));
-  CHECK(std::get<WaitExit>(plan.steps[16].action).status == 85);
+  CHECK(plan.script->steps[0].name == "wait_serial \"a\"");
+  CHECK(plan.script->steps[0].time_limit == 120);
+  CHECK(plan.script->steps[1].time_limit == 5);
+  CHECK(plan.script->steps[2].name == "my own");
+  CHECK(std::get<WaitImage>(plan.script->steps[6].action).file == "/folder/a.png");
+  CHECK(std::get<Type>(plan.script->steps[7].action).typed.size() == 4);
+  CHECK(std::get<Pointer>(plan.script->steps[9].action).by == std::pair(5, -6));
+  CHECK(std::get<WaitExit>(plan.script->steps[16].action).status == 85);
   CHECK(plan.memory == 16 << 20);
 }
 
@@ -83,8 +83,8 @@ TEST_CASE("plan: one that could not fail is refused") {
 }
 
 TEST_CASE("plan: nothing follows the machine's end") {
-  CHECK_THAT(complaint_of_step(R"({"wait_power_off": true})"), Catch::Contains("steps follow it"));
-  CHECK_THAT(complaint_of_step(R"({"wait_exit": 0})"), Catch::Contains("steps follow it"));
+  CHECK_THAT(complaint_of_step(R"({"wait_power_off": true})"), Catch::Contains("follows the machine's end"));
+  CHECK_THAT(complaint_of_step(R"({"wait_exit": 0})"), Catch::Contains("follows the machine's end"));
 }
 
 TEST_CASE("plan: wrong values are refused with their path") {
@@ -112,12 +112,77 @@ TEST_CASE("plan: wrong values are refused with their path") {
            {R"({"eject": {"drive": ""}})", "steps[0].eject.drive: is empty"},
            {R"({"insert": {"drive": "cd0"}})", "steps[0].insert.file: is missing"},
            {R"({"insert": {"drive": "cd0", "file": "${no}/a.iso"}})", "--var no=VALUE"},
+           {R"({"insert": {"drive": "cd0", "folder": "f", "file": "a.iso"}})",
+            "steps[0].insert.folder: stands"},
+           {R"({"wait_ocr": 5})", "steps[0].wait_ocr"},
+           {R"({"wait_ocr": {"language": "eng"}})", "steps[0].wait_ocr.text: is missing"},
+           {R"({"wait_ocr": {"text": "x", "language": "-eng"}})", "steps[0].wait_ocr.language: must be"},
+           {R"({"wait_size": [640]})", "steps[0].wait_size: must be two numbers: the width"},
+           {R"({"wait_size": [640, 0]})", "steps[0].wait_size[1]: must be a whole number from 1"},
            {R"({"wait_image": {"x": 1}})", "steps[0].wait_image.file: is missing"},
            {R"({"wait_image": {"file": "${no}/a.png"}})", "--var no=VALUE"},
            {R"({"wait_exit": 256})", "from 0 to 255"},
            {R"({"wait_exit_value": 128})", "from 0 to 127"}}) {
     INFO(step);
     CHECK_THAT(complaint_of_step(step), Catch::Contains(word));
+  }
+}
+
+TEST_CASE("plan: drives whose media are made from folders stand behind the machine's own") {
+  const auto plan = only(R"({"machine": {"memory": "16M", "drives": [{"file": "a.raw", "format": "raw"}]},
+      "folders": [{"id": "data", "unit": 1, "from": "in", "size": "64M"},
+                  {"id": "cd", "media": "cdrom", "bus": 1, "from": "/tools"}],
+      "steps": [{"wait_exit": 0}, {"copy_out": "data"},
+                {"copy_out": {"drive": "data", "expect": {"a/b.txt": "x"}}}]})");
+  REQUIRE(plan.folders.size() == 2);
+  CHECK(plan.folders[0].from == "/folder/in");
+  CHECK(plan.folders[0].size == 64 << 20);
+  CHECK(plan.folders[1].optical);
+  CHECK(plan.machine["drives"].size() == 3);
+  CHECK(plan.machine["drives"][2]["id"] == "cd");
+  CHECK(std::get<CopyOut>(plan.script->steps[2].action).expect[0].first == "a/b.txt");
+}
+
+TEST_CASE("plan: wrong folders are refused with their path") {
+  const auto with = [](std::string_view folder, std::string_view step = R"({"wait_exit": 0})") {
+    return complaint(
+        fmt::format(R"({{"machine": {{"memory": "16M", "drives": [{{"file": "a", "format": "raw"}}]}},
+        "folders": [{}], "steps": [{}]}})",
+                    folder, step));
+  };
+  CHECK_THAT(with(R"({"unit": 1})"), Catch::Contains("folders[0].id: is missing"));
+  CHECK_THAT(with(R"({"id": "../x", "unit": 1})"), Catch::Contains("folders[0].id: must have"));
+  CHECK_THAT(with(R"({"id": "a", "unit": 1, "form": "x"})"), Catch::Contains("\"from\""));
+  CHECK_THAT(with(R"({"id": "a", "unit": 1, "from": ""})"), Catch::Contains("folders[0].from: is empty"));
+  CHECK_THAT(with(R"({"id": "a", "media": "cdrom", "unit": 1})"),
+             Catch::Contains("folders[0].from: is missing"));
+  CHECK_THAT(with(R"({"id": "a", "media": "cdrom", "unit": 1, "from": "x", "size": "64M"})"),
+             Catch::Contains("folders[0].size: is of no use"));
+  CHECK_THAT(with(R"({"id": "a", "unit": 1, "size": "31M"})"), Catch::Contains("folders[0].size"));
+  CHECK_THAT(with(R"({"id": "a", "unit": 1, "size": 33554433})"), Catch::Contains("whole number of MiB"));
+  CHECK_THAT(with(R"({"id": "a"})"), Catch::Contains("folders[0].unit: bus 0 unit 0 is taken"));
+  CHECK_THAT(with(R"({"id": "a", "unit": 1}, {"id": "a", "bus": 1})"), Catch::Contains("folders[1].id"));
+}
+
+TEST_CASE("plan: files are taken out of disks that are made from folders, after the machine's end") {
+  const auto with = [](std::string_view steps) {
+    return complaint(fmt::format(R"({{{}, "steps": [{}], "folders":
+        [{{"id": "a"}}, {{"id": "cd", "media": "cdrom", "bus": 1, "from": "x"}}]}})",
+                                 kMachine, steps));
+  };
+  CHECK_THAT(with(R"({"wait_serial": "x"}, {"copy_out": "a"})"),
+             Catch::Contains("steps[1]: copy_out must follow"));
+  CHECK_THAT(with(R"({"wait_exit": 0}, {"copy_out": "a"}, {"sleep": 1})"),
+             Catch::Contains("only copy_out may"));
+  CHECK_THAT(with(R"({"wait_exit": 0}, {"copy_out": "b"})"),
+             Catch::Contains("\"b\" is not the id of a disk"));
+  CHECK_THAT(with(R"({"wait_exit": 0}, {"copy_out": "cd"})"),
+             Catch::Contains("\"cd\" is not the id of a disk"));
+  for (const auto* name : {"", "/etc/passwd", "../a", "a/../../b", "."}) {
+    INFO(name);
+    CHECK_THAT(with(fmt::format(
+                   R"({{"wait_exit": 0}}, {{"copy_out": {{"drive": "a", "expect": {{"{}": "x"}}}}}})", name)),
+               Catch::Contains("must be the name of a file on the disk"));
   }
 }
 
@@ -154,6 +219,7 @@ TEST_CASE("plan: the matrix makes a plan for each combination") {
   CHECK(plans->at(1).memory == 32 << 20);
   CHECK(plans->at(5).name == "m [memory=64M, pae=2]");
   CHECK(plans->at(5).cores == 2);
+  CHECK(plans->at(5).script == plans->at(0).script);  // a copy for each would be gigabytes
   CHECK_FALSE(plans->at(5).machine["cpu"]["features"]["pae"].get<bool>());
 }
 
@@ -171,7 +237,7 @@ TEST_CASE("plan: those that go on from another stand behind it") {
   CHECK(last.name == "p [memory=32M] > b");
   CHECK(last.after == 2);
   CHECK(last.memory == 32 << 20);
-  CHECK(last.steps.size() == 2);
+  CHECK(last.script->steps.size() == 2);
   CHECK(last.time_limit == 9);
   CHECK(plans->at(4).time_limit == 50);
   CHECK_THAT(complaint(R"({"machine": {}, "steps": [{"wait_serial": "x"}], "then": [{"steps": []}]})"),
@@ -186,6 +252,12 @@ TEST_CASE("plan: wrong values of the matrix are refused") {
   CHECK_THAT(matrix(R"("memory": [])"), Catch::Contains("matrix.memory: must be an array"));
   CHECK_THAT(matrix(R"("memory": ["lots"])"), Catch::Contains("lots"));
   CHECK_THAT(matrix(R"("memory.x": [1])"), Catch::Contains("nothing below a plain value"));
+  std::string many = R"("a0": 1)";
+  for (int i = 1; i <= 64; ++i) {
+    many += fmt::format(R"(, "a{}": 1)", i);
+  }
+  CHECK_THAT(matrix(fmt::format(R"("x": [{{{}}}])", many)),
+             Catch::Contains("matrix.x[0]: has more than 64 keys"));
 }
 
 TEST_CASE("plan: variables stand in the machine, in set and in the matrix") {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <expected>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,8 @@ struct Failure {
   Verdict verdict = Verdict::kFailed;
   std::string reason = {};
 };
+
+using Done = std::expected<void, Failure>;
 
 enum class StepStatus : std::uint8_t { kPassed, kFailed, kNotRun };
 

@@ -16,12 +16,14 @@
 #include "vmm/exit_status.hpp"
 #include "vmm/plan/actions.hpp"
 #include "vmm/plan/artifacts.hpp"
+#include "vmm/plan/folder_image.hpp"
 
 namespace whistler::plan {
 namespace {
 
 constexpr double kStartLimit = 60;  // seconds
 constexpr double kEndLimit = 60;
+constexpr double kKeepLimit = 60;
 constexpr std::string_view kStart = "the machine starts";
 constexpr std::string_view kEnd = "the machine ends with its disks whole";
 constexpr std::uint64_t kOverhead = 64 * kMiB;  // of a machine beside its memory
@@ -42,7 +44,7 @@ class PlanRun {
     result_.name = plan.name;
     result_.source = plan.source.string();
     result_.steps.push_back({.name = std::string(kStart)});
-    for (const auto& step : plan.steps) {
+    for (const auto& step : plan.script->steps) {
       result_.steps.push_back({.name = step.name});
     }
     result_.steps.push_back({.name = std::string(kEnd)});
@@ -50,8 +52,8 @@ class PlanRun {
 
   PlanResult run(const std::string& folder, const std::string& base) {
     bool good = do_step(0, [&] { return start(folder, base); });
-    for (std::size_t i = 0; good && i < plan_.steps.size(); ++i) {
-      good = do_step(i + 1, [&] { return perform(*session_, plan_, plan_.steps[i]); });
+    for (std::size_t i = 0; good && i < plan_.script->steps.size(); ++i) {
+      good = do_step(i + 1, [&] { return perform(*session_, plan_, plan_.script->steps[i]); });
     }
     good = good && do_step(result_.steps.size() - 1, [&] { return end(); });
     if (!good) {
@@ -86,11 +88,38 @@ class PlanRun {
     return done.has_value();
   }
 
+  /// How a program is waited for while no machine runs: so long, and until a signal comes.
+  [[nodiscard]] Await awaiting(double seconds) const {
+    const double limit = seconds * options_.scale;
+    return [this, limit, end = now() + limit](ToolRun& run) -> Done {
+      constexpr double kLook = 0.05;
+      for (auto done = run.done(); !done || !*done; done = run.done()) {
+        if (!done) {
+          return std::unexpected(Failure{Verdict::kHostCannot, done.error().message});
+        }
+        if (interrupted_ != 0) {
+          return std::unexpected(Failure{Verdict::kInterrupted, "interrupted"});
+        }
+        if (now() >= end) {
+          return std::unexpected(
+              Failure{Verdict::kTimeLimit, fmt::format("{} is not done after {:g} s", run.name(), limit)});
+        }
+        run.wait(kLook);
+      }
+      return {};
+    };
+  }
+
   Done start(const std::string& folder, const std::string& base) {
     std::error_code error;
     if (!std::filesystem::create_directory(folder, error)) {
       return std::unexpected(
           Failure{Verdict::kHostCannot, fmt::format("{}: cannot be created: {}", folder, error.message())});
+    }
+    if (base.empty()) {
+      if (auto made = make_media(plan_, folder, awaiting(plan_.time_limit)); !made) {
+        return made;
+      }
     }
     auto guest = GuestProcess::start(plan_, folder, base);
     if (!guest) {
@@ -160,11 +189,12 @@ class PlanRun {
     if (result_.detail.empty()) {
       result_.detail = guest_->log();  // registers, if it crashed
     }
-    if (options_.artifacts.empty()) {
+    const auto to = artifacts_folder(options_, plan_);
+    if (to.empty()) {
       return;
     }
-    const auto to = options_.artifacts + "/" + folder_name(plan_.name);
-    if (auto written = write_artifacts(to, plan_, result_, *guest_, session_.get()); !written) {
+    if (auto written = write_artifacts(to, plan_, result_, *guest_, session_.get(), awaiting(kKeepLimit));
+        !written) {
       say("artifacts: " + written.error().message);
     } else {
       say("artifacts are in " + to);

@@ -18,17 +18,10 @@ constexpr double kScreenCheck = 1;   // seconds between looks for a sign of trou
 constexpr double kLifeCheck = 1;     // seconds between looks for a sign of life
 constexpr double kRest = 5e6;        // nanoseconds of processor time between two such looks
 constexpr double kRestOfLine = 3;    // seconds for the rest of a line with a sign of trouble
-constexpr double kPictureEvery = 5;  // seconds
-constexpr std::size_t kMostPictures = 3;
+constexpr double kPictureEvery = 2;  // seconds
+constexpr std::size_t kMostPictures = 8;
 constexpr std::size_t kMostEvents = 1000;
-constexpr std::size_t kShownText = 200;
 constexpr std::size_t kShownRows = 3;
-
-/// The end of a text, in quotes, for a reason in one line.
-std::string ending(std::string_view text) {
-  const auto start = text.size() > kShownText ? text.size() - kShownText : 0;
-  return Json(std::string(text.substr(start))).dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 std::string last_rows(std::string_view text) {
   std::vector<std::string> rows;
@@ -217,6 +210,20 @@ std::expected<const Screen*, Failure> Session::screen() {
   return &screen_;
 }
 
+std::expected<Picture, Failure> Session::look() {
+  if (!screen_.exists) {
+    return std::unexpected(Failure{Verdict::kFailed, "this machine has no screen"});
+  }
+  const auto path = guest_.folder() + "/look.png";
+  const auto taken = ask("screendump", {{"filename", path}, {"format", "png"}});
+  if (!taken) {
+    return std::unexpected(taken.error());
+  }
+  auto picture = read_png(path);
+  return picture ? std::expected<Picture, Failure>(std::move(*picture))
+                 : std::unexpected(Failure{Verdict::kFailed, picture.error().message});
+}
+
 Done Session::check_screen() {
   if (!screen_.exists || now() - screen_time_ < kScreenCheck) {
     return {};
@@ -338,7 +345,7 @@ Failure Session::too_late(const std::string& what, double limit, bool plan_limit
                                                 what, plan_.time_limit * options_.scale)
                                   : fmt::format("{} did not come within {:g} s", what, limit);
   if (!guest_.serial().empty()) {
-    reason += fmt::format("; the serial line ends with {}", ending(guest_.serial()));
+    reason += fmt::format("; the serial line ends with {}", quoted_end(guest_.serial()));
   }
   if (screen_.exists && screen_.generation != 0) {
     reason += screen_.text_mode

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vmm/plan/guest_process.hpp"
+#include "vmm/plan/picture.hpp"
 #include "vmm/plan/plan.hpp"
 #include "vmm/plan/result.hpp"
 #include "vmm/plan/trouble.hpp"
@@ -31,8 +32,6 @@ struct Screen {
   std::uint64_t generation = 0;  ///< rises with every change
   bool exists = true;            ///< there is a video card
 };
-
-using Done = std::expected<void, Failure>;
 
 /// One thread. `guest`, `plan` and `interrupted` outlive it.
 class Session {
@@ -56,6 +55,8 @@ class Session {
 
   /// A look at the screen, at most a quarter of a second old.
   [[nodiscard]] std::expected<const Screen*, Failure> screen();
+  /// A picture of it.
+  [[nodiscard]] std::expected<Picture, Failure> look();
   /// The last look at it.
   [[nodiscard]] const Screen& last_screen() const { return screen_; }
   /// Asks the monitor; that it cannot is a failure.
@@ -76,6 +77,8 @@ class Session {
   /// Signs of trouble in what it said at the last.
   [[nodiscard]] Done last_check() { return check(); }
 
+  /// What all plans of the run share.
+  [[nodiscard]] const RunOptions& options() const { return options_; }
   /// What time limits are multiplied by.
   [[nodiscard]] double scale() const { return options_.scale; }
   [[nodiscard]] GuestProcess& guest() { return guest_; }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace whistler::plan {
 namespace {
@@ -44,6 +45,12 @@ std::string line_around(std::string_view text, std::size_t at) {
   const auto last = line.find_last_not_of(' ');
   line = first == std::string::npos ? "" : line.substr(first, last - first + 1);
   return line.size() <= kLongestLine ? line : line.substr(0, kLongestLine) + "...";
+}
+
+std::string quoted_end(std::string_view text) {
+  constexpr std::size_t kShown = 200;
+  const auto end = text.substr(text.size() - std::min(text.size(), kShown));
+  return nlohmann::json(end).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::string Trouble::with_line(std::string_view text) const {

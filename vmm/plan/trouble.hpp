@@ -42,4 +42,7 @@ class TroubleFinder {
 /// The whole line of `text` around `at`, without its control characters and blanks at the ends, shortened.
 [[nodiscard]] std::string line_around(std::string_view text, std::size_t at);
 
+/// The last 200 bytes of `text` in quotes, with what is no plain character written out.
+[[nodiscard]] std::string quoted_end(std::string_view text);
+
 }  // namespace whistler::plan
