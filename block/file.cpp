@@ -15,6 +15,7 @@
 #include "base/bytes.hpp"
 #include "block/file_lock.hpp"
 #include "block/iovec.hpp"
+#include "block/uring/stoppable.hpp"
 
 namespace whistler {
 
@@ -110,6 +111,30 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_with(Ring& ring, const File
     device->size_ = 0;
   }
   return device;
+}
+
+namespace {
+
+using Opening = Result<std::unique_ptr<FileDevice>> (*)(Ring&, const FileOptions&);
+
+Task<Result<std::unique_ptr<FileDevice>>> with(Opening open, Ring& ring, FileOptions options, Stop* stop) {
+  auto path = options.path;
+  auto call = [open, &ring, options = std::move(options)] { return open(ring, options); };
+  auto opened = co_await in_thread(ring, std::move(call), stop);
+  if (!opened) {
+    co_return fail(ErrorCode::kCancelled, fmt::format("{}: opening it was given up", path));
+  }
+  co_return std::move(*opened);
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<FileDevice>>> open_file_task(Ring& ring, FileOptions options, Stop* stop) {
+  return with(&FileDevice::open, ring, std::move(options), stop);
+}
+
+Task<Result<std::unique_ptr<FileDevice>>> create_file_task(Ring& ring, FileOptions options, Stop* stop) {
+  return with(&FileDevice::create, ring, std::move(options), stop);
 }
 
 Result<void> FileDevice::lock(int fd, bool read_only) const {

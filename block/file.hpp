@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stop.hpp"
 #include "block/block_device.hpp"
 #include "block/cache_mode.hpp"
 #include "block/range_lock.hpp"
@@ -92,5 +93,13 @@ class FileDevice final : public BlockDevice {
   std::uint32_t alignment_ = 1;  ///< of offsets, lengths and memory under O_DIRECT
   RangeLock direct_writes_;      ///< keeps read-modify-write of one block apart from other writes to it
 };
+
+/// FileDevice::open() for who must not be held up by a slow file system: on a thread, until `stop` (may be
+/// null: then it is the same) is asked for.
+[[nodiscard]] Task<Result<std::unique_ptr<FileDevice>>> open_file_task(Ring& ring, FileOptions options,
+                                                                       Stop* stop);
+/// The same for create().
+[[nodiscard]] Task<Result<std::unique_ptr<FileDevice>>> create_file_task(Ring& ring, FileOptions options,
+                                                                         Stop* stop);
 
 }  // namespace whistler

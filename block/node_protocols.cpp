@@ -96,12 +96,13 @@ Task<Result<OpenNode>> Opener::open_file(Options options, NodeFlags flags) {
   if (auto ok = check_unused(options, "file", true); !ok) {
     co_return std::unexpected(ok.error());
   }
-  auto file = FileDevice::open(ring, {.path = *path,
-                                      .read_only = flags.read_only,
-                                      .cache = flags.cache,
-                                      .lock = flags.lock && locking != "off",
-                                      .force_share = flags.force_share,
-                                      .inline_writes = flags.inline_writes});
+  FileOptions wanted{.path = *path,
+                     .read_only = flags.read_only,
+                     .cache = flags.cache,
+                     .lock = flags.lock && locking != "off",
+                     .force_share = flags.force_share,
+                     .inline_writes = flags.inline_writes};
+  auto file = co_await open_file_task(ring, std::move(wanted), flags.stop);
   if (!file) {
     co_return std::unexpected(file.error());
   }

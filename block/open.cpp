@@ -13,6 +13,7 @@
 #include "block/nbd/client.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
+#include "block/uring/stoppable.hpp"
 #include "block/write_policy.hpp"
 
 namespace whistler {
@@ -33,20 +34,25 @@ struct Chain {
   };
   std::vector<Link> links;
 
-  Result<void> enter(const std::string& path) {
-    struct stat status{};
-    if (::stat(path.c_str(), &status) != 0) {
-      return {};  // opening it says why
+  Task<Result<void>> enter(Ring& ring, std::string path, Stop* stop) {
+    auto look = [path] {
+      struct stat status{};
+      return ::stat(path.c_str(), &status) == 0 ? std::optional(status) : std::nullopt;
+    };
+    const auto looked = co_await in_thread(ring, std::move(look), stop);
+    if (!looked || !*looked) {
+      co_return Result<void>{};  // opening it says why
     }
+    const auto& status = **looked;
     const bool seen = std::any_of(links.begin(), links.end(), [&](const Link& link) {
       return link.device == status.st_dev && link.inode == status.st_ino;
     });
     if (seen) {
-      return fail(ErrorCode::kInvalid,
-                  fmt::format("{}: is its own backing file, directly or by way of others", path));
+      co_return fail(ErrorCode::kInvalid,
+                     fmt::format("{}: is its own backing file, directly or by way of others", path));
     }
     links.push_back({status.st_dev, status.st_ino});
-    return {};
+    co_return Result<void>{};
   }
 };
 
@@ -62,7 +68,7 @@ FileOptions file_options(const OpenOptions& options, const std::string& path) {
 /// What lies at the bottom of a layer: a host file, or a disk on an NBD server.
 Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const std::string& path) {
   if (!nbd::is_target(path)) {
-    auto file = FileDevice::open(ring, file_options(options, path));
+    auto file = co_await open_file_task(ring, file_options(options, path), options.stop);
     if (!file) {
       co_return std::unexpected(file.error());
     }
@@ -81,6 +87,7 @@ Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const s
   wanted.export_name = target->export_name;
   wanted.read_only = options.read_only;
   wanted.reconnect_delay = kReconnectDelay;
+  wanted.stop = options.stop;
   auto client = co_await nbd::Client::open(ring, std::move(wanted));
   if (!client) {
     co_return std::unexpected(client.error().within(path));
@@ -252,8 +259,9 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
                     "guessed, so it must be given",
                     options.path, options.format));
   }
-  if (auto ok = chain.enter(options.path); !ok) {
-    co_return std::unexpected(ok.error());
+  auto entered = co_await chain.enter(ring, options.path, options.stop);
+  if (!entered) {
+    co_return std::unexpected(entered.error());
   }
   auto file = co_await open_bottom(ring, options, options.path);
   if (!file) {

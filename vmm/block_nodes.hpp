@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "block/node.hpp"
@@ -20,6 +21,11 @@ class BlockNodes {
   [[nodiscard]] const std::map<std::string, std::shared_ptr<Entry>>& all() const { return nodes_; }
   /// Null if there is none of that name.
   [[nodiscard]] Entry* find(const std::string& name) const;
+  /// Keeps a name for a node that is being opened, until add() or give_back(); false if it is taken.
+  [[nodiscard]] bool reserve(const std::string& name) {
+    return find(name) == nullptr && reserved_.insert(name).second;
+  }
+  void give_back(const std::string& name) { reserved_.erase(name); }
   void add(const std::string& name, OpenNode node);
   /// Forgets a node that is not lent, and gives it to be closed.
   [[nodiscard]] OpenNode remove(const std::string& name);
@@ -30,6 +36,7 @@ class BlockNodes {
 
  private:
   std::map<std::string, std::shared_ptr<Entry>> nodes_;
+  std::set<std::string> reserved_;
 };
 
 }  // namespace whistler

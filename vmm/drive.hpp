@@ -13,6 +13,8 @@
 
 namespace whistler {
 
+class DriveClaims;
+
 /// Under the machine lock.
 class Drive {
  public:
@@ -47,6 +49,10 @@ class Drive {
     description_.format = format;
   }
 
+  /// Who keeps others off its images: see DriveClaims. Null: nobody.
+  [[nodiscard]] const DriveClaims* claims() const { return claims_; }
+  void set_claims(const DriveClaims* claims) { claims_ = claims; }
+
  private:
   DriveDescription description_;
   SpaceWaiters& space_;
@@ -55,6 +61,7 @@ class Drive {
   std::optional<crypto::Secret> password_;
   std::unique_ptr<BlockDevice> device_;
   DriveImage* image_ = nullptr;  // within device_
+  const DriveClaims* claims_ = nullptr;
 };
 
 }  // namespace whistler

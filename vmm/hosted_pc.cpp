@@ -126,6 +126,7 @@ Result<void> HostedPc::open(OpenFor purpose) {
   }
   ring_ = std::move(*ring);
   jobs_.emplace(*ring_);
+  pending_.emplace(*ring_);
   auto ram = GuestRam::create(description_.memory, {.huge_pages = description_.memory_options.huge_pages,
                                                     .merge = description_.memory_options.merge});
   if (!ram) {
@@ -486,6 +487,7 @@ void HostedPc::drain() {
 }
 
 void HostedPc::close_drives() {
+  pending_->end_all();
   jobs_->end_all();
   nodes_.close_all(*ring_);
   for (auto& drive : drives_) {
@@ -497,6 +499,9 @@ void HostedPc::close_drives() {
       log(LogLevel::kError,
           fmt::format("{}: closing failed, the last writes may be lost: {}", name, closed.error().message));
     }
+  }
+  while (ring_->in_flight() != 0) {  // what was given up ends by itself: a connection to a server, a timer
+    ring_->run_once(true);
   }
 }
 

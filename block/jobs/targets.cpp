@@ -34,7 +34,8 @@ Task<Result<void>> make_image(Ring& ring, NewFile file) {
     co_return fail(ErrorCode::kInvalid,
                    fmt::format("{}: images of the format '{}' are not made here", file.path, file.format));
   }
-  auto device = FileDevice::create(ring, {.path = file.path});
+  FileOptions wanted{.path = file.path};
+  auto device = co_await create_file_task(ring, std::move(wanted), file.stop);
   if (!device) {
     co_return std::unexpected(device.error());
   }

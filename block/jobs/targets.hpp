@@ -15,6 +15,7 @@ struct NewFile {
   std::uint64_t size = 0;
   /// qcow2: what it stands on, and the format of that.
   std::optional<std::string> backing_file = {}, backing_format = {};
+  Stop* stop = nullptr;  ///< as in OpenOptions
 };
 
 /// Makes an empty image; an existing file is replaced unless somebody uses it. The ring's other work goes on

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 
 import monitor
@@ -73,10 +74,10 @@ class Disk(RomCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         return str(self.path(name))
 
-    def run_disk(self, code=WRITER, disk="disk", **changes):
+    def run_disk(self, code=WRITER, disk="disk", others=(), **changes):
         drive = {"id": "hda", "interface": "ide", "bus": 0, "unit": 0, "media": "disk", "file": str(self.path(disk)),
                  "format": "qcow2"}
-        machine = self.machine_of(code, drives=[drive], name="little",
+        machine = self.machine_of(code, drives=[drive, *others], name="little",
                                   debug={"exit_port": "0xf4", "console": "file:numbers"}, **changes)
         process = self.start("run", machine, "--qmp", f"unix:{self.path('qmp')},server")
         self.until("the monitor", lambda: self.path("qmp").exists() or process.poll() is not None)
@@ -183,6 +184,27 @@ class Jobs(Disk):
             self.assertEqual(client.ask("query-status")["return"]["status"], "running")
         self.assertLess(time.monotonic() - begin, 5)
         self.assertEqual(client.ask("query-block-jobs")["return"][0]["status"], "running")
+
+    def test_medium_that_never_comes_holds_up_nobody_else(self):
+        self.image("disk")
+        cdrom = {"id": "cd0", "interface": "ide", "bus": 1, "unit": 0, "media": "cdrom", "format": "raw"}
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(self.path("silent")))
+            silent.listen()
+            process = self.run_disk(others=[cdrom])
+            waiting, other = self.client(), self.client()
+            disc = f"nbd+unix:///?socket={self.path('silent')}"
+            waiting.send(json.dumps({"execute": "blockdev-change-medium", "arguments": {"device": "cd0", "filename": disc}}))
+            self.wait_for_numbers()
+            for _ in range(20):
+                self.assertEqual(other.ask("query-status")["return"]["status"], "running")
+            self.ok(other, "blockdev-snapshot-sync", device="hda", **{"snapshot-file": str(self.path("over"))})
+            self.wait_for_numbers()
+            begin = time.monotonic()
+            self.ok(other, "quit")
+            self.assertEqual(waiting.answer()["error"]["desc"], f"Could not open '{disc}': the machine ends")
+            self.assertEqual(process.wait(30), 0)
+            self.assertLess(time.monotonic() - begin, 10)
 
     def test_quit_in_the_middle_of_a_job(self):
         self.image("disk")

@@ -28,7 +28,7 @@ void CopyTarget::settle(Drive& drive) {
   }
 }
 
-Task<Answer<Target>> CopyTarget::open(Ring& ring, Drive& drive) const {
+Task<Answer<Target>> CopyTarget::open(Ring& ring, Drive& drive, Stop& stop) const {
   const auto path = absolute_name(file);
   const auto size = drive.image()->size();
   if (make) {
@@ -36,6 +36,7 @@ Task<Answer<Target>> CopyTarget::open(Ring& ring, Drive& drive) const {
     made.path = path;
     made.format = format;
     made.size = size;
+    made.stop = &stop;
     if (sync != CopySync::kFull) {
       const auto below = layers_of(drive)[sync == CopySync::kTop ? 1 : 0];
       made.backing_file = below.file;
@@ -46,14 +47,15 @@ Task<Answer<Target>> CopyTarget::open(Ring& ring, Drive& drive) const {
     }
     auto done = co_await make_image(ring, std::move(made));
     if (!done) {
-      co_return could_not_create(done.error());
+      co_return could_not_create(done.error(), stop);
     }
   }
   auto options = drive.open_options(path, format);
   options.read_only = false;
+  options.stop = &stop;
   auto opened = co_await open_target(ring, std::move(options));
   if (!opened) {
-    co_return could_not_open(file, opened.error());
+    co_return could_not_open(file, opened.error(), stop);
   }
   if (opened->image->size() != size) {
     static_cast<void>(co_await opened->image->close());

@@ -19,8 +19,8 @@ struct CopyTarget {
   [[nodiscard]] static CopyTarget take(Arguments& arguments);
   /// What was not given is as the drive has it.
   void settle(Drive& drive);
-  /// Makes it if that is asked for. Under the machine lock.
-  [[nodiscard]] Task<Answer<Target>> open(Ring& ring, Drive& drive) const;
+  /// Makes it if that is asked for, unless `stop` is asked for. Under the machine lock.
+  [[nodiscard]] Task<Answer<Target>> open(Ring& ring, Drive& drive, Stop& stop) const;
 };
 
 }  // namespace whistler::qmp

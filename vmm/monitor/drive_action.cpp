@@ -6,8 +6,6 @@
 #include <array>
 #include <string_view>
 
-#include "vmm/monitor/wait_for.hpp"
-
 namespace whistler::qmp {
 namespace {
 
@@ -17,7 +15,7 @@ using Actions = std::vector<std::unique_ptr<DriveAction>>;
 class Abort final : public DriveAction {
  public:
   [[nodiscard]] DriveImage* drive() override { return nullptr; }
-  [[nodiscard]] Task<Answer<void>> prepare() override {
+  [[nodiscard]] Task<Answer<void>> prepare(Stop&) override {
     co_return refuse("Transaction aborted using Abort action");
   }
   [[nodiscard]] Task<Answer<void>> freeze() override { co_return Answer<void>{}; }
@@ -25,11 +23,15 @@ class Abort final : public DriveAction {
   [[nodiscard]] Task<void> abort() override { co_return; }
 };
 
-Task<Answer<Json>> run(Actions actions) {
+/// All of them, or none.
+Task<Answer<Json>> run(MachineControl& machine, Actions actions) {
   Answer<void> done;
   std::size_t prepared = 0;
-  for (; prepared < actions.size() && done; ++prepared) {
-    done = co_await actions[prepared]->prepare();
+  {
+    PendingWork::Patience patience(machine.pc().pending());
+    for (; prepared < actions.size() && done; ++prepared) {
+      done = co_await actions[prepared]->prepare(patience.stop());
+    }
   }
   std::vector<DriveImage*> held;
   for (std::size_t i = 0; i < actions.size() && done; ++i) {
@@ -55,7 +57,7 @@ Task<Answer<Json>> run(Actions actions) {
   co_return done ? Answer<Json>(Json::object()) : Answer<Json>(std::unexpected(done.error()));
 }
 
-MadeAction make_abort(MachineControl&, Arguments& arguments) {
+MadeAction make_abort(MachineControl&, DriveClaims&, Arguments& arguments) {
   if (auto sound = arguments.finish(); !sound) {
     return std::unexpected(sound.error());
   }
@@ -63,9 +65,10 @@ MadeAction make_abort(MachineControl&, Arguments& arguments) {
 }
 
 /// What a transaction may consist of.
+using Make = MadeAction (*)(MachineControl& machine, DriveClaims& claims, Arguments& data);
 struct Kind {
   std::string_view type;
-  MadeAction (*make)(MachineControl& machine, Arguments& data);
+  Make make;
 };
 constexpr auto kActions = std::to_array<Kind>({
     {"blockdev-snapshot-sync", make_snapshot_action},
@@ -75,67 +78,73 @@ constexpr auto kActions = std::to_array<Kind>({
     {"abort", make_abort},
 });
 
-Answer<Json> run_one(MachineControl& machine, MadeAction made) {
+Task<Answer<Json>> run_one(MachineControl& machine, Make make, Arguments arguments) {
+  DriveClaims claims(machine.pc().jobs());
+  auto made = make(machine, claims, arguments);
   if (!made) {
-    return std::unexpected(made.error());
+    co_return std::unexpected(made.error());
   }
   Actions actions;
   actions.push_back(std::move(*made));
-  return run_actions(machine, std::move(actions));
+  auto done = co_await run(machine, std::move(actions));
+  co_return done;
+}
+
+/// One member of the list that a transaction is given.
+MadeAction make_action(MachineControl& machine, DriveClaims& claims, const Json& one) {
+  if (!one.is_object()) {
+    return refuse("Invalid parameter type for 'actions[]', expected: object");
+  }
+  Arguments action(one);
+  const auto type = action.text("type");
+  Arguments data(action.object("data"));
+  if (auto sound = action.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  const auto kind = std::ranges::find(kActions, type, &Kind::type);
+  if (kind == kActions.end()) {
+    return refuse(fmt::format("Parameter 'type' does not accept value '{}'", type));
+  }
+  return kind->make(machine, claims, data);
 }
 
 }  // namespace
 
-Answer<Json> run_actions(MachineControl& machine, Actions actions) {
-  return wait_for(machine, run(std::move(actions)));
+Task<Answer<Json>> snapshot_sync(MachineControl& machine, Arguments arguments) {
+  return run_one(machine, make_snapshot_action, std::move(arguments));
 }
 
-Answer<Json> snapshot_sync(MachineControl& machine, Arguments& arguments) {
-  return run_one(machine, make_snapshot_action(machine, arguments));
+Task<Answer<Json>> snapshot_internal_sync(MachineControl& machine, Arguments arguments) {
+  return run_one(machine, make_internal_snapshot_action, std::move(arguments));
 }
 
-Answer<Json> snapshot_internal_sync(MachineControl& machine, Arguments& arguments) {
-  return run_one(machine, make_internal_snapshot_action(machine, arguments));
+Task<Answer<Json>> drive_backup(MachineControl& machine, Arguments arguments) {
+  return run_one(machine, make_backup_action, std::move(arguments));
 }
 
-Answer<Json> drive_backup(MachineControl& machine, Arguments& arguments) {
-  return run_one(machine, make_backup_action(machine, arguments));
+Task<Answer<Json>> blockdev_backup(MachineControl& machine, Arguments arguments) {
+  return run_one(machine, make_node_backup_action, std::move(arguments));
 }
 
-Answer<Json> blockdev_backup(MachineControl& machine, Arguments& arguments) {
-  return run_one(machine, make_node_backup_action(machine, arguments));
-}
-
-Answer<Json> transaction(MachineControl& machine, Arguments& arguments) {
+Task<Answer<Json>> transaction(MachineControl& machine, Arguments arguments) {
   const auto wanted = arguments.list("actions");
   if (arguments.has("properties")) {
     static_cast<void>(arguments.object("properties"));  // jobs are completed one by one, which is the default
   }
   if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+    co_return std::unexpected(sound.error());
   }
+  DriveClaims claims(machine.pc().jobs());
   Actions actions;
   for (const auto& one : wanted) {
-    if (!one.is_object()) {
-      return refuse("Invalid parameter type for 'actions[]', expected: object");
-    }
-    Arguments action(one);
-    const auto type = action.text("type");
-    Arguments data(action.object("data"));
-    if (auto sound = action.finish(); !sound) {
-      return std::unexpected(sound.error());
-    }
-    const auto kind = std::ranges::find(kActions, type, &Kind::type);
-    if (kind == kActions.end()) {
-      return refuse(fmt::format("Parameter 'type' does not accept value '{}'", type));
-    }
-    auto made = kind->make(machine, data);
+    auto made = make_action(machine, claims, one);
     if (!made) {
-      return std::unexpected(made.error());
+      co_return std::unexpected(made.error());
     }
     actions.push_back(std::move(*made));
   }
-  return run_actions(machine, std::move(actions));
+  auto done = co_await run(machine, std::move(actions));
+  co_return done;
 }
 
 }  // namespace whistler::qmp

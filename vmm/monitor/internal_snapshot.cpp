@@ -8,7 +8,6 @@
 #include "vmm/monitor/drive_action.hpp"
 #include "vmm/monitor/job_arguments.hpp"
 #include "vmm/monitor/qmp_media.hpp"
-#include "vmm/monitor/wait_for.hpp"
 
 namespace whistler::qmp {
 namespace {
@@ -31,7 +30,7 @@ class TakeInternal final : public DriveAction {
   TakeInternal(Drive& drive, qcow2::Snapshot snapshot) : drive_(drive), snapshot_(std::move(snapshot)) {}
 
   [[nodiscard]] DriveImage* drive() override { return drive_.image(); }
-  [[nodiscard]] Task<Answer<void>> prepare() override { co_return Answer<void>{}; }
+  [[nodiscard]] Task<Answer<void>> prepare(Stop&) override { co_return Answer<void>{}; }
 
   [[nodiscard]] Task<Answer<void>> freeze() override {
     const auto image = holder(drive_);
@@ -102,7 +101,8 @@ Task<Answer<Json>> remove(Drive& drive, std::string id, std::string name) {
 
 }  // namespace
 
-MadeAction make_internal_snapshot_action(MachineControl& machine, Arguments& arguments) {
+MadeAction make_internal_snapshot_action(MachineControl& machine, DriveClaims& claims,
+                                         Arguments& arguments) {
   const auto device = arguments.text("device");
   qcow2::Snapshot snapshot;
   snapshot.name = arguments.text("name");
@@ -117,9 +117,8 @@ MadeAction make_internal_snapshot_action(MachineControl& machine, Arguments& arg
   snapshot.date_seconds = static_cast<std::uint32_t>(seconds.count());
   snapshot.date_nanoseconds = static_cast<std::uint32_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(date - seconds).count());
-  const std::scoped_lock lock(machine.pc().lock());
   snapshot.vm_clock_nanoseconds = static_cast<std::uint64_t>(machine.pc().timers().clock().now());
-  const auto drive = idle_drive(machine, device);
+  const auto drive = idle_drive(machine, claims, device);
   if (!drive) {
     return std::unexpected(drive.error());
   }
@@ -129,26 +128,23 @@ MadeAction make_internal_snapshot_action(MachineControl& machine, Arguments& arg
   return std::make_unique<TakeInternal>(**drive, std::move(snapshot));
 }
 
-Answer<Json> delete_internal_snapshot(MachineControl& machine, Arguments& arguments) {
+Task<Answer<Json>> delete_internal_snapshot(MachineControl& machine, Arguments arguments) {
   const auto device = arguments.text("device");
   const auto id = arguments.text_or("id", {});
   const auto name = arguments.text_or("name", {});
   if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+    co_return std::unexpected(sound.error());
   }
   if (id.empty() && name.empty()) {
-    return refuse("Name or id must be provided");
+    co_return refuse("Name or id must be provided");
   }
-  Drive* drive = nullptr;
-  {
-    const std::scoped_lock lock(machine.pc().lock());
-    const auto found = idle_drive(machine, device);
-    if (!found) {
-      return std::unexpected(found.error());
-    }
-    drive = *found;
+  DriveClaims claims(machine.pc().jobs());
+  const auto drive = idle_drive(machine, claims, device);
+  if (!drive) {
+    co_return std::unexpected(drive.error());
   }
-  return wait_for(machine, remove(*drive, id, name));
+  auto removed = co_await remove(**drive, id, name);
+  co_return removed;
 }
 
 }  // namespace whistler::qmp

@@ -18,8 +18,8 @@ class BeginBackup final : public DriveAction {
 
   [[nodiscard]] DriveImage* drive() override { return drive_.image(); }
 
-  [[nodiscard]] Task<Answer<void>> prepare() override {
-    auto opened = co_await target_.open(machine_.pc().ring(), drive_);
+  [[nodiscard]] Task<Answer<void>> prepare(Stop& stop) override {
+    auto opened = co_await target_.open(machine_.pc().ring(), drive_, stop);
     if (opened) {
       opened_ = std::move(*opened);
     }
@@ -54,7 +54,7 @@ class BeginBackup final : public DriveAction {
 
 }  // namespace
 
-MadeAction make_backup_action(MachineControl& machine, Arguments& arguments) {
+MadeAction make_backup_action(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
   const auto device = arguments.text("device");
   auto settings = take_job_settings(arguments);
   settings.on_source_error = take_error_policy(arguments, "on-source-error");
@@ -66,12 +66,11 @@ MadeAction make_backup_action(MachineControl& machine, Arguments& arguments) {
   if (auto sound = arguments.finish(); !sound) {
     return std::unexpected(sound.error());
   }
-  const std::scoped_lock lock(machine.pc().lock());
-  const auto drive = idle_drive(machine, device);
+  const auto drive = idle_drive(machine, claims, device);
   if (!drive) {
     return std::unexpected(drive.error());
   }
-  if (auto settled = settle_job(machine, **drive, settings); !settled) {
+  if (auto settled = settle_job(claims, **drive, settings); !settled) {
     return std::unexpected(settled.error());
   }
   target.settle(**drive);

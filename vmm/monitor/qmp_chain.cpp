@@ -10,7 +10,6 @@
 #include "vmm/monitor/copy_target.hpp"
 #include "vmm/monitor/job_arguments.hpp"
 #include "vmm/monitor/qmp_media.hpp"
-#include "vmm/monitor/wait_for.hpp"
 
 namespace whistler::qmp {
 namespace {
@@ -64,7 +63,8 @@ Answer<Json> block_stream(MachineControl& machine, Arguments& arguments) {
     return refuse("'base' and 'base-node' cannot be specified at the same time");
   }
   const std::scoped_lock lock(machine.pc().lock());
-  const auto found = idle_drive(machine, device);
+  DriveClaims claims(machine.pc().jobs());
+  const auto found = idle_drive(machine, claims, device);
   if (!found) {
     return std::unexpected(found.error());
   }
@@ -88,7 +88,7 @@ Answer<Json> block_stream(MachineControl& machine, Arguments& arguments) {
   if (!top) {
     return std::unexpected(top.error());
   }
-  if (auto settled = settle_job(machine, drive, settings); !settled) {
+  if (auto settled = settle_job(claims, drive, settings); !settled) {
     return std::unexpected(settled.error());
   }
   return start(machine, std::move(settings),
@@ -163,7 +163,8 @@ Answer<Json> block_commit(MachineControl& machine, Arguments& arguments) {
     return std::unexpected(Refusal{.error_class = "DeviceNotFound",
                                    .description = fmt::format("Device '{}' not found", device)});
   }
-  const auto found = idle_drive(machine, device);
+  DriveClaims claims(machine.pc().jobs());
+  const auto found = idle_drive(machine, claims, device);
   if (!found) {
     return std::unexpected(found.error());
   }
@@ -195,7 +196,7 @@ Answer<Json> block_commit(MachineControl& machine, Arguments& arguments) {
   if (plan.base < plan.top) {
     return refuse(fmt::format("'{}' is not in this backing file chain", plan.layers[plan.base].file));
   }
-  if (auto settled = settle_job(machine, plan.drive, settings); !settled) {
+  if (auto settled = settle_job(claims, plan.drive, settings); !settled) {
     return std::unexpected(settled.error());
   }
   auto work = plan.top == 0 ? commit_active(plan) : commit_layers(plan);
@@ -205,7 +206,7 @@ Answer<Json> block_commit(MachineControl& machine, Arguments& arguments) {
   return start(machine, std::move(settings), std::move(*work));
 }
 
-Answer<Json> drive_mirror(MachineControl& machine, Arguments& arguments) {
+Task<Answer<Json>> drive_mirror(MachineControl& machine, Arguments arguments) {
   const auto device = arguments.text("device");
   auto settings = take_job_settings(arguments);
   settings.on_source_error = take_error_policy(arguments, "on-source-error");
@@ -218,34 +219,34 @@ Answer<Json> drive_mirror(MachineControl& machine, Arguments& arguments) {
   static_cast<void>(arguments.flag_or("unmap", true));
   static_cast<void>(arguments.text_or("copy-mode", "background"));
   if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+    co_return std::unexpected(sound.error());
   }
-  Drive* drive = nullptr;
+  DriveClaims claims(machine.pc().jobs());
+  const auto found = idle_drive(machine, claims, device);
+  if (!found) {
+    co_return std::unexpected(found.error());
+  }
+  auto* const drive = *found;
+  if (auto settled = settle_job(claims, *drive, settings); !settled) {
+    co_return std::unexpected(settled.error());
+  }
+  target.settle(*drive);
+  Answer<Target> opened;
   {
-    const std::scoped_lock lock(machine.pc().lock());
-    const auto found = idle_drive(machine, device);
-    if (!found) {
-      return std::unexpected(found.error());
-    }
-    drive = *found;
-    if (auto settled = settle_job(machine, *drive, settings); !settled) {
-      return std::unexpected(settled.error());
-    }
-    target.settle(*drive);
+    PendingWork::Patience patience(machine.pc().pending());
+    opened = co_await target.open(machine.pc().ring(), *drive, patience.stop());
   }
-  auto opened = wait_for(machine, target.open(machine.pc().ring(), *drive));
   if (!opened) {
-    return std::unexpected(opened.error());
+    co_return std::unexpected(opened.error());
   }
-  const std::scoped_lock lock(machine.pc().lock());
   Mirror::Settings mirror;
   mirror.sync = target.sync;
   mirror.cluster = opened->cluster;
   mirror.pivoted = [drive, file = absolute_name(target.file), format = target.format] {
     drive->renamed(file, format);
   };
-  return start(machine, std::move(settings),
-               std::make_unique<Mirror>(*drive->image(), std::move(opened->image), std::move(mirror)));
+  auto work = std::make_unique<Mirror>(*drive->image(), std::move(opened->image), std::move(mirror));
+  co_return start(machine, std::move(settings), std::move(work));
 }
 
 Answer<Json> query_named_block_nodes(MachineControl& machine, Arguments& arguments) {

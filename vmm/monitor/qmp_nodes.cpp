@@ -7,7 +7,6 @@
 #include "vmm/monitor/drive_action.hpp"
 #include "vmm/monitor/job_arguments.hpp"
 #include "vmm/monitor/qmp_media.hpp"
-#include "vmm/monitor/wait_for.hpp"
 
 namespace whistler::qmp {
 namespace {
@@ -24,7 +23,7 @@ class BeginNodeBackup final : public DriveAction {
         sync_(sync) {}
 
   [[nodiscard]] DriveImage* drive() override { return drive_.image(); }
-  [[nodiscard]] Task<Answer<void>> prepare() override { co_return Answer<void>{}; }
+  [[nodiscard]] Task<Answer<void>> prepare(Stop&) override { co_return Answer<void>{}; }
   [[nodiscard]] Task<Answer<void>> freeze() override { co_return Answer<void>{}; }
 
   void commit() override {
@@ -46,65 +45,61 @@ class BeginNodeBackup final : public DriveAction {
   CopySync sync_;
 };
 
-Task<Result<OpenNode>> open_writable(Ring& ring, Options options) {
+Task<Result<OpenNode>> open_writable(Ring& ring, Options options, Stop& stop) {
   NodeName name;
   name.options = std::move(options);
   NodeFlags flags;
   flags.read_only = false;
   flags.inline_writes = false;
+  flags.stop = &stop;
   auto opened = co_await open_node_task(ring, std::move(name), flags);
   co_return opened;
 }
 
 }  // namespace
 
-Answer<Json> add_node(MachineControl& machine, Arguments& arguments) {
+Task<Answer<Json>> add_node(MachineControl& machine, Arguments arguments) {
   auto options = arguments.rest();
   for (const auto* key : {"driver", "node-name"}) {
     if (!options.contains(key) || !options[key].is_string()) {
-      return refuse(fmt::format("Parameter '{}' is missing", key));
+      co_return refuse(fmt::format("Parameter '{}' is missing", key));
     }
   }
   const auto name = options["node-name"].get<std::string>();
-  {
-    const std::scoped_lock lock(machine.pc().lock());
-    if (machine.pc().nodes().find(name) != nullptr || find_drive(machine, name) != nullptr) {
-      return refuse(fmt::format("Duplicate nodes with node-name='{}'", name));
-    }
+  auto& nodes = machine.pc().nodes();
+  if (find_drive(machine, name) != nullptr || !nodes.reserve(name)) {
+    co_return refuse(fmt::format("Duplicate nodes with node-name='{}'", name));
   }
-  auto opened = wait_for(machine, open_writable(machine.pc().ring(), std::move(options)));
+  PendingWork::Patience patience(machine.pc().pending());
+  auto opened = co_await open_writable(machine.pc().ring(), std::move(options), patience.stop());
   if (!opened) {
-    return refuse(tool_text(opened.error()));
+    nodes.give_back(name);
+    co_return refuse(patience.stop().asked()
+                         ? fmt::format("Could not open node '{}': {}", name, patience.stop().why())
+                         : tool_text(opened.error()));
   }
-  const std::scoped_lock lock(machine.pc().lock());
-  machine.pc().nodes().add(name, std::move(*opened));
-  return Json::object();
+  nodes.add(name, std::move(*opened));
+  co_return Json::object();
 }
 
-Answer<Json> delete_node(MachineControl& machine, Arguments& arguments) {
+Task<Answer<Json>> delete_node(MachineControl& machine, Arguments arguments) {
   const auto name = arguments.text("node-name");
   if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+    co_return std::unexpected(sound.error());
   }
-  OpenNode node;
-  {
-    const std::scoped_lock lock(machine.pc().lock());
-    const auto* const entry = machine.pc().nodes().find(name);
-    if (entry == nullptr) {
-      return find_drive(machine, name) != nullptr
-                 ? refuse(fmt::format("Node {} is in use", name))
-                 : refuse(fmt::format("Failed to find node with node-name='{}'", name));
-    }
-    if (entry->lent) {
-      return refuse(fmt::format("Node {} is in use", name));
-    }
-    node = machine.pc().nodes().remove(name);
+  const auto* const entry = machine.pc().nodes().find(name);
+  if (entry == nullptr && find_drive(machine, name) == nullptr) {
+    co_return refuse(fmt::format("Failed to find node with node-name='{}'", name));
   }
-  const auto closed = wait_for(machine, node.device->close());
-  return closed ? Answer<Json>(Json::object()) : refuse(closed.error().message);
+  if (entry == nullptr || entry->lent) {
+    co_return refuse(fmt::format("Node {} is in use", name));
+  }
+  auto node = machine.pc().nodes().remove(name);
+  const auto closed = co_await node.device->close();
+  co_return closed ? Answer<Json>(Json::object()) : Answer<Json>(refuse(closed.error().message));
 }
 
-MadeAction make_node_backup_action(MachineControl& machine, Arguments& arguments) {
+MadeAction make_node_backup_action(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
   const auto device = arguments.text("device");
   const auto target = arguments.text("target");
   auto settings = take_job_settings(arguments);
@@ -118,8 +113,7 @@ MadeAction make_node_backup_action(MachineControl& machine, Arguments& arguments
   if (auto sound = arguments.finish(); !sound) {
     return std::unexpected(sound.error());
   }
-  const std::scoped_lock lock(machine.pc().lock());
-  const auto drive = idle_drive(machine, device);
+  const auto drive = idle_drive(machine, claims, device);
   if (!drive) {
     return std::unexpected(drive.error());
   }
@@ -139,7 +133,7 @@ MadeAction make_node_backup_action(MachineControl& machine, Arguments& arguments
   if (sync == CopySync::kTop && layers_of(**drive).size() == 1) {
     sync = CopySync::kFull;
   }
-  if (auto settled = settle_job(machine, **drive, settings); !settled) {
+  if (auto settled = settle_job(claims, **drive, settings); !settled) {
     return std::unexpected(settled.error());
   }
   return std::make_unique<BeginNodeBackup>(machine, **drive, std::move(settings), target, sync);

@@ -8,7 +8,8 @@
 
 namespace whistler::qmp {
 
-[[nodiscard]] Answer<Json> add_node(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> delete_node(MachineControl& machine, Arguments& arguments);
+// They run piece by piece under the machine lock, and the machine goes on in between.
+[[nodiscard]] Task<Answer<Json>> add_node(MachineControl& machine, Arguments arguments);
+[[nodiscard]] Task<Answer<Json>> delete_node(MachineControl& machine, Arguments arguments);
 
 }  // namespace whistler::qmp

@@ -1,0 +1,50 @@
+// What a command of the monitor works on, so that others keep off until it is over.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "vmm/block_jobs.hpp"
+#include "vmm/drive.hpp"
+
+namespace whistler {
+
+/// Under the machine lock. What a job that it has started works on is not its affair any more: see BlockJobs.
+class DriveClaims {
+ public:
+  explicit DriveClaims(BlockJobs& jobs) : jobs_(jobs) {}
+  DriveClaims(const DriveClaims&) = delete;
+  DriveClaims& operator=(const DriveClaims&) = delete;
+  ~DriveClaims() {
+    for (auto* drive : drives_) {
+      drive->set_claims(nullptr);
+    }
+    for (const auto& id : job_ids_) {
+      jobs_.give_back(id);
+    }
+  }
+
+  /// False if somebody else has claimed it. Asking again is allowed.
+  [[nodiscard]] bool claim(Drive& drive) {
+    if (drive.claims() == nullptr) {
+      drive.set_claims(this);
+      drives_.push_back(&drive);
+    }
+    return drive.claims() == this;
+  }
+  /// False if there is a job of that id, or somebody is about to start one.
+  [[nodiscard]] bool claim_job(const std::string& id) {
+    if (!jobs_.reserve(id)) {
+      return false;
+    }
+    job_ids_.push_back(id);
+    return true;
+  }
+
+ private:
+  BlockJobs& jobs_;
+  std::vector<Drive*> drives_;
+  std::vector<std::string> job_ids_;
+};
+
+}  // namespace whistler
