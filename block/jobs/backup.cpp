@@ -6,13 +6,17 @@
 #include "base/bytes.hpp"
 
 namespace whistler {
+
 Backup::Backup(DriveImage& drive, std::unique_ptr<BlockDevice> target, CopySync sync, std::uint64_t cluster)
     : drive_(drive),
       target_(std::move(target)),
       sync_(sync),
       copied_(drive.size(), copy_unit_bits(cluster)) {}
 
-void Backup::begin() { drive_.watch(this); }
+void Backup::begin(BlockJob& job) {
+  job_ = &job;
+  drive_.watch(this);
+}
 
 Task<Copied> Backup::copy(std::uint64_t begin, std::uint64_t end, const CopyBuffer& buffer) {
   RangeLock::Hold hold(pieces_, begin, end, RangeLock::Mode::kExclusive);
@@ -43,7 +47,7 @@ Task<Copied> Backup::copy(std::uint64_t begin, std::uint64_t end, const CopyBuff
 }
 
 Task<void> Backup::before_change(std::uint64_t offset, std::uint64_t bytes) {
-  if (failed_before_write_ || bytes == 0 || offset >= drive_.size()) {
+  if (given_up_ || bytes == 0 || offset >= drive_.size()) {
     co_return;
   }
   const auto begin = align_down(offset, copied_.granularity());
@@ -56,53 +60,70 @@ Task<void> Backup::before_change(std::uint64_t offset, std::uint64_t bytes) {
     co_return;  // all of it is copied; this is what most requests find
   }
   const CopyBuffer buffer(static_cast<std::size_t>(std::min<std::uint64_t>(end - begin, 1U << 20)));
-  auto copied = co_await copy(begin, end, buffer);
-  if (!copied.result && !failed_before_write_) {
-    failed_before_write_ = copied.result.error();
-    if (job_ != nullptr) {
-      job_->wake();
+  while (!given_up_) {
+    auto copied = co_await copy(begin, end, buffer);
+    if (copied.result || given_up_) {
+      co_return;
+    }
+    const bool lost = job_->policy(copied.result.error(), copied.write) == OnJobError::kReport;
+    if (lost || !trouble_) {
+      trouble_ = Trouble{copied.result.error(), copied.write};
+    }
+    given_up_ = lost;  // there is no whole copy to be had any more
+    job_->interrupt();
+    if (!lost) {
+      co_await settled_.wait();
     }
   }
 }
 
+Task<Result<void>> Backup::ask(BlockJob& job, Trouble trouble) {
+  auto verdict = co_await job.judge(std::move(trouble.error), trouble.write);
+  if (!given_up_) {
+    trouble_.reset();  // whoever waits tries anew
+  }
+  settled_.wake_all();
+  co_return verdict;
+}
+
 Task<Result<void>> Backup::run(BlockJob& job) {
-  job_ = &job;
   const auto size = drive_.size();
   job.expect(size);
   const CopyBuffer buffer(static_cast<std::size_t>(std::max(job.piece_bytes(), copied_.granularity())));
+  const bool only_changes = sync_ == CopySync::kNone;
   Result<void> done;
-  while (sync_ == CopySync::kNone && done && !failed_before_write_) {
-    done = co_await job.wait();
-  }
-  for (std::uint64_t at = 0; at < size && done && !failed_before_write_ && sync_ != CopySync::kNone;) {
+  for (std::uint64_t at = 0; done && (at < size || trouble_);) {
+    if (trouble_) {
+      done = co_await ask(job, *trouble_);
+      continue;
+    }
+    if (only_changes) {
+      done = co_await job.wait();
+      continue;
+    }
     const auto piece = std::max(job.piece_bytes(), copied_.granularity());
     const auto length = std::min(piece, size - at);
     auto copied = co_await copy(at, at + length, buffer);
     if (!copied.result) {
-      done = co_await job.judge(copied.result.error(), copied.write);
+      Trouble own{copied.result.error(), copied.write};
+      done = co_await ask(job, std::move(own));
       continue;
     }
     job.progress(length);
     at += length;
     done = co_await job.pace(length);
   }
-  job_ = nullptr;
-  if (done && failed_before_write_) {
-    done = co_await job.judge(*failed_before_write_, true);
-    done = std::unexpected(*failed_before_write_);
-  }
   co_return done;
 }
 
 Task<Result<void>> Backup::conclude() {
   auto done = co_await target_->flush();
-  if (done && failed_before_write_) {
-    done = std::unexpected(*failed_before_write_);
-  }
   co_return done;
 }
 
 Task<void> Backup::clean_up() {
+  given_up_ = true;
+  settled_.wake_all();
   co_await drive_.hold();
   drive_.watch(nullptr);
   drive_.release();

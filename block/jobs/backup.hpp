@@ -1,11 +1,14 @@
 // backup: a copy of a drive as it is when the job starts, made while the guest goes on writing.
 //
-// What the guest is about to change is copied before ("copy before write"). A copy that fails for that fails
-// the job, never the guest's request.
+// What the guest is about to change is copied before ("copy before write"). Where that fails, the job's policy
+// decides. If it reports, the job fails and the guest's request goes on; if it ignores or stops, the request
+// waits until the copy is made or the job has ended. The guest's request never fails for it.
 #pragma once
 
 #include <memory>
+#include <optional>
 
+#include "base/async.hpp"
 #include "block/dirty_bits.hpp"
 #include "block/drive_image.hpp"
 #include "block/jobs/copy.hpp"
@@ -25,26 +28,34 @@ class Backup final : public JobWork, private ChangeWatcher {
   /// of `cluster` bytes at least.
   Backup(DriveImage& drive, std::unique_ptr<BlockDevice> target, CopySync sync, std::uint64_t cluster);
 
-  /// While the drive is held: this is the moment that the copy shows.
-  void begin();
-
   [[nodiscard]] std::string_view type() const override { return "backup"; }
+  /// While the drive is held: this is the moment that the copy shows.
+  void begin(BlockJob& job) override;
   [[nodiscard]] Task<Result<void>> run(BlockJob& job) override;
   [[nodiscard]] Task<Result<void>> conclude() override;
   [[nodiscard]] Task<void> clean_up() override;
 
  private:
+  struct Trouble {
+    Error error;
+    bool write;
+  };
+
   [[nodiscard]] Task<void> before_change(std::uint64_t offset, std::uint64_t bytes) override;
   /// Copies what is not copied yet of whole pieces.
   [[nodiscard]] Task<Copied> copy(std::uint64_t begin, std::uint64_t end, const CopyBuffer& buffer);
+  /// Asks the job's policy, and lets those go on who wait for that.
+  [[nodiscard]] Task<Result<void>> ask(BlockJob& job, Trouble trouble);
 
   DriveImage& drive_;
   std::unique_ptr<BlockDevice> target_;
   CopySync sync_;
   DirtyBits copied_;
   RangeLock pieces_;
-  BlockJob* job_ = nullptr;  // while run() runs
-  std::optional<Error> failed_before_write_;
+  BlockJob* job_ = nullptr;
+  std::optional<Trouble> trouble_;  ///< of a request of the guest, for run() to see to
+  WaitQueue settled_;               ///< requests of the guest that wait for that
+  bool given_up_ = false;
 };
 
 }  // namespace whistler

@@ -55,6 +55,7 @@ BlockJob::BlockJob(Ring& ring, JobSettings settings, std::unique_ptr<JobWork> wo
 
 void BlockJob::start(std::function<void()> gone) {
   gone_ = std::move(gone);
+  work_->begin(*this);
   set(JobStatus::kCreated);
   set(JobStatus::kRunning);
   spawn(live(), [this] {
@@ -134,7 +135,7 @@ Result<void> BlockJob::pause() {
   if (auto allowed = may(JobVerb::kPause); !allowed) {
     return allowed;
   }
-  if (paused_by_user_) {
+  if (paused()) {
     return fail(ErrorCode::kInvalid, "Job is already paused");
   }
   paused_by_user_ = true;
@@ -238,7 +239,8 @@ Task<Result<void>> BlockJob::pace(std::uint64_t bytes) {
       co_return may_go_on;
     }
     wait = std::min<std::chrono::nanoseconds>(next_ - Clock::now(), kSlice);
-  } while (settings_.speed != 0 && wait.count() > 0 && !completing_);
+  } while (settings_.speed != 0 && wait.count() > 0 && !completing_ && !interrupted_);
+  interrupted_ = false;
   co_return Result<void>{};
 }
 
@@ -258,14 +260,23 @@ Task<Result<void>> BlockJob::pause_point() {
   co_return Result<void>{};
 }
 
+OnJobError BlockJob::policy(const Error& error, bool write) const {
+  const auto wanted = write ? settings_.on_target_error : settings_.on_source_error;
+  if (wanted != OnJobError::kEnospc) {
+    return wanted;
+  }
+  return error.code == ErrorCode::kNoSpace ? OnJobError::kStop : OnJobError::kReport;
+}
+
+void BlockJob::interrupt() {
+  interrupted_ = true;
+  wake();
+}
+
 Task<Result<void>> BlockJob::judge(Error error, bool write) {
   const bool full = error.code == ErrorCode::kNoSpace;
-  auto policy = write ? settings_.on_target_error : settings_.on_source_error;
-  if (policy == OnJobError::kEnospc) {
-    policy = full ? OnJobError::kStop : OnJobError::kReport;
-  }
   Result<void> verdict;
-  switch (policy) {
+  switch (policy(error, write)) {
     case OnJobError::kStop:
       stopped_by_error_ = true;
       io_status_ = full ? "nospace" : "failed";
@@ -295,9 +306,10 @@ Task<Result<void>> BlockJob::ready_and_wait() {
 }
 
 Task<Result<void>> BlockJob::wait() {
-  if (!completing_ && !cancelled_) {
+  if (!completing_ && !cancelled_ && !interrupted_) {
     co_await changed_.wait();
   }
+  interrupted_ = false;
   auto going = co_await pause_point();
   co_return going;
 }

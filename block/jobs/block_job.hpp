@@ -63,6 +63,8 @@ class JobWork {
   virtual ~JobWork() = default;
   /// QEMU's word for this kind.
   [[nodiscard]] virtual std::string_view type() const = 0;
+  /// `job`, which outlives it, starts now: for what must be so from this moment on.
+  virtual void begin(BlockJob& job) { static_cast<void>(job); }
   /// Does it, calling pace() between pieces. The guest goes on.
   [[nodiscard]] virtual Task<Result<void>> run(BlockJob& job) = 0;
   /// Makes it take effect: as short as can be.
@@ -128,6 +130,10 @@ class BlockJob {
   void more_to_do(std::uint64_t bytes) { length_ += bytes; }
   /// A request failed: nothing to make it again, else the error to end with.
   [[nodiscard]] Task<Result<void>> judge(Error error, bool write);
+  /// What judge() will do about it; never kEnospc.
+  [[nodiscard]] OnJobError policy(const Error& error, bool write) const;
+  /// Ends a wait or pace() before its time: run() has something else to see to.
+  void interrupt();
   /// All is copied: tells so the first time, and waits for something to happen: a wake(), a command.
   [[nodiscard]] Task<Result<void>> ready_and_wait();
   /// Waits for a command or wake().
@@ -156,6 +162,7 @@ class BlockJob {
   bool paused_by_user_ = false, stopped_by_error_ = false;
   bool cancelled_ = false, completing_ = false, without_effect_ = false, finalized_ = false;
   bool was_ready_ = false;
+  bool interrupted_ = false;
   bool concluding_ = false;  ///< too late to be cancelled
   WaitQueue changed_;
   std::chrono::steady_clock::time_point next_{};  ///< when the speed allows another piece

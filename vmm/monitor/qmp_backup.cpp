@@ -31,7 +31,6 @@ class BeginBackup final : public DriveAction {
   void commit() override {
     auto work =
         std::make_unique<Backup>(*drive_.image(), std::move(opened_.image), target_.sync, opened_.cluster);
-    work->begin();
     machine_.pc().jobs().start(std::move(settings_), std::move(work));
   }
 

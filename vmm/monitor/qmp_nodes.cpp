@@ -31,7 +31,6 @@ class BeginNodeBackup final : public DriveAction {
     const auto* const image = nodes.find(node_)->open.node->qcow2;
     const auto cluster = image != nullptr ? image->header().geometry().cluster_size() : 0;
     auto work = std::make_unique<Backup>(*drive_.image(), nodes.lend(node_), sync_, cluster);
-    work->begin();
     machine_.pc().jobs().start(std::move(settings_), std::move(work));
   }
 
