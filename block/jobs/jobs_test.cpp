@@ -371,6 +371,25 @@ TEST_CASE("stream_to_a_base_keeps_that", "[jobs]") {
   CHECK(b.found_in("top") == b.content);
 }
 
+TEST_CASE("stream_that_ignores_errors_takes_in_the_rest_and_fails", "[jobs]") {
+  Bench b;
+  int failures = 0;
+  auto middle = b.top().take_backing();
+  b.top().set_backing(std::make_unique<FaultyDevice>(
+      std::move(middle), [&](FaultOperation operation, std::uint64_t at, auto) {
+        const bool fails = operation == FaultOperation::kRead && at >= kUnit && at < 2 * kUnit;
+        failures += fails ? 1 : 0;
+        return Fault{.errnum = fails ? EIO : 0};
+      }));
+  b.start(std::make_unique<Stream>(*b.drive, b.top(), Stream::Base{}),
+          {.on_source_error = OnJobError::kIgnore});
+  b.finish();
+  CHECK(b.events == "created running ERROR:ignore aborting FAILED concluded ");
+  CHECK(failures == 1);
+  CHECK(b.job->done() == kDisk);
+  CHECK(b.depth() > 1);
+}
+
 TEST_CASE("commit_takes_a_middle_layer_out", "[jobs]") {
   Bench b;
   auto* middle = b.top().backing();
