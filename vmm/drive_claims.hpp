@@ -1,6 +1,7 @@
 // What a command of the monitor works on, so that others keep off until it is over.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,12 @@ class DriveClaims {
     }
     return drive.claims() == this;
   }
+  /// For a drive that is claimed: false if a job is to be started on it already.
+  [[nodiscard]] bool plan_job(const Drive& drive) {
+    const bool planned = std::ranges::find(with_jobs_, &drive) != with_jobs_.end();
+    with_jobs_.push_back(&drive);
+    return !planned;
+  }
   /// False if there is a job of that id, or somebody is about to start one.
   [[nodiscard]] bool claim_job(const std::string& id) {
     if (!jobs_.reserve(id)) {
@@ -44,6 +51,7 @@ class DriveClaims {
  private:
   BlockJobs& jobs_;
   std::vector<Drive*> drives_;
+  std::vector<const Drive*> with_jobs_;
   std::vector<std::string> job_ids_;
 };
 

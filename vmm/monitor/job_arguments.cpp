@@ -81,6 +81,9 @@ Answer<void> settle_job(DriveClaims& claims, const Drive& drive, JobSettings& se
   } else if (!well_formed(settings.id)) {
     return refuse(fmt::format("Invalid job ID '{}'", settings.id));
   }
+  if (!claims.plan_job(drive)) {
+    return refuse(fmt::format("Node '{}' is busy: only one job at a time can work on it", settings.drive));
+  }
   if (!claims.claim_job(settings.id)) {
     return refuse(fmt::format("Job ID '{}' already in use", settings.id));
   }

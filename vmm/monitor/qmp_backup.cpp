@@ -1,44 +1,90 @@
-// drive-backup: begins a copy of a drive as it is at this moment.
+// drive-backup and blockdev-backup: the beginning of a copy of a drive as it is at this moment.
+#include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
-
 #include "block/jobs/backup.hpp"
+#include "block/qcow2/image.hpp"
 #include "vmm/monitor/copy_target.hpp"
 #include "vmm/monitor/drive_action.hpp"
 #include "vmm/monitor/job_arguments.hpp"
+#include "vmm/monitor/qmp_media.hpp"
 
 namespace whistler::qmp {
 namespace {
 
+/// What both commands are asked.
+struct BackupRequest {
+  std::string device;
+  JobSettings settings;
+
+  explicit BackupRequest(Arguments& arguments)
+      : device(arguments.text("device")), settings(take_job_settings(arguments)) {
+    settings.on_source_error = take_error_policy(arguments, "on-source-error");
+    settings.on_target_error = take_error_policy(arguments, "on-target-error");
+    static_cast<void>(arguments.text_or("filter-node-name", {}));  // there is no node for it
+    if (arguments.flag_or("compress", false)) {
+      arguments.fail("Compression is not supported for this drive");
+    }
+  }
+  /// The drive, claimed, once all arguments were taken.
+  [[nodiscard]] Answer<Drive*> settle(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
+    if (auto sound = arguments.finish(); !sound) {
+      return std::unexpected(sound.error());
+    }
+    const auto drive = idle_drive(machine, claims, device);
+    if (drive) {
+      if (auto settled = settle_job(claims, **drive, settings); !settled) {
+        return std::unexpected(settled.error());
+      }
+    }
+    return drive;
+  }
+};
+
 class BeginBackup final : public DriveAction {
  public:
-  BeginBackup(MachineControl& machine, Drive& drive, JobSettings settings, CopyTarget target)
-      : machine_(machine), drive_(drive), settings_(std::move(settings)), target_(std::move(target)) {}
+  /// To a file that is yet to be opened.
+  BeginBackup(MachineControl& machine, Drive& drive, JobSettings settings, CopyTarget file)
+      : machine_(machine),
+        drive_(drive),
+        settings_(std::move(settings)),
+        sync_(file.sync),
+        file_(std::move(file)) {}
+  /// To an image that is open.
+  BeginBackup(MachineControl& machine, Drive& drive, JobSettings settings, CopySync sync, Target target)
+      : machine_(machine),
+        drive_(drive),
+        settings_(std::move(settings)),
+        sync_(sync),
+        target_(std::move(target)) {}
 
   [[nodiscard]] DriveImage* drive() override { return drive_.image(); }
 
   [[nodiscard]] Task<Answer<void>> prepare(Stop& stop) override {
-    auto opened = co_await target_.open(machine_.pc().ring(), drive_, stop);
-    if (opened) {
-      opened_ = std::move(*opened);
+    if (!file_) {
+      co_return Answer<void>{};
     }
-    co_return opened ? Answer<void>{} : Answer<void>(std::unexpected(opened.error()));
+    auto opened = co_await file_->open(machine_.pc().ring(), drive_, stop);
+    if (!opened) {
+      co_return std::unexpected(opened.error());
+    }
+    target_ = std::move(*opened);
+    co_return Answer<void>{};
   }
 
   [[nodiscard]] Task<Answer<void>> freeze() override { co_return Answer<void>{}; }
 
   void commit() override {
-    auto work =
-        std::make_unique<Backup>(*drive_.image(), std::move(opened_.image), target_.sync, opened_.cluster);
+    auto work = std::make_unique<Backup>(*drive_.image(), std::move(target_.image), sync_, target_.cluster);
     machine_.pc().jobs().start(std::move(settings_), std::move(work));
   }
 
   [[nodiscard]] Task<void> abort() override {
-    if (opened_.image != nullptr) {
-      static_cast<void>(co_await opened_.image->close());
-      if (target_.make) {
-        ::unlink(absolute_name(target_.file).c_str());
+    if (target_.image != nullptr) {
+      static_cast<void>(co_await target_.image->close());
+      target_.image.reset();
+      if (file_ && file_->make) {
+        ::unlink(absolute_name(file_->file).c_str());
       }
     }
   }
@@ -47,33 +93,62 @@ class BeginBackup final : public DriveAction {
   MachineControl& machine_;
   Drive& drive_;
   JobSettings settings_;
-  CopyTarget target_;
-  Target opened_;
+  CopySync sync_;
+  std::optional<CopyTarget> file_;
+  Target target_;
 };
+
+/// Lends a node that can be the target of a backup of a drive of `size` bytes.
+Answer<Target> lend_target(BlockNodes& nodes, const std::string& name, std::uint64_t size) {
+  const auto* const node = nodes.find(name);
+  if (node == nullptr) {
+    return no_such_drive(name, name);
+  }
+  if (node->lent) {
+    return refuse(fmt::format("Node '{}' is busy: it is the target of another job", name));
+  }
+  if (node->open.device->read_only()) {
+    return refuse(fmt::format("Node '{}' is read only", name));
+  }
+  if (node->open.device->size() != size) {
+    return refuse("Source and target image have different sizes");
+  }
+  const auto* const image = node->open.node->qcow2;
+  Target target;
+  target.cluster = image != nullptr ? image->header().geometry().cluster_size() : 0;
+  target.image = nodes.lend(name);
+  return target;
+}
 
 }  // namespace
 
 MadeAction make_backup_action(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
-  const auto device = arguments.text("device");
-  auto settings = take_job_settings(arguments);
-  settings.on_source_error = take_error_policy(arguments, "on-source-error");
-  settings.on_target_error = take_error_policy(arguments, "on-target-error");
+  BackupRequest request(arguments);
   auto target = CopyTarget::take(arguments);
-  if (arguments.flag_or("compress", false)) {
-    arguments.fail("Compression is not supported for this drive");
-  }
-  if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
-  }
-  const auto drive = idle_drive(machine, claims, device);
+  const auto drive = request.settle(machine, claims, arguments);
   if (!drive) {
     return std::unexpected(drive.error());
   }
-  if (auto settled = settle_job(claims, **drive, settings); !settled) {
-    return std::unexpected(settled.error());
-  }
   target.settle(**drive);
-  return std::make_unique<BeginBackup>(machine, **drive, std::move(settings), std::move(target));
+  return std::make_unique<BeginBackup>(machine, **drive, std::move(request.settings), std::move(target));
+}
+
+MadeAction make_node_backup_action(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
+  BackupRequest request(arguments);
+  const auto name = arguments.text("target");
+  auto sync = take_copy_sync(arguments);
+  const auto drive = request.settle(machine, claims, arguments);
+  if (!drive) {
+    return std::unexpected(drive.error());
+  }
+  if (sync == CopySync::kTop && layers_of(**drive).size() == 1) {
+    sync = CopySync::kFull;
+  }
+  auto target = lend_target(machine.pc().nodes(), name, (*drive)->image()->size());
+  if (!target) {
+    return std::unexpected(target.error());
+  }
+  return std::make_unique<BeginBackup>(machine, **drive, std::move(request.settings), sync, std::move(*target));
 }
 
 }  // namespace whistler::qmp

@@ -353,6 +353,34 @@ TEST_CASE("backup_to_a_node_that_was_added", "[monitor]") {
         "Duplicate nodes with node-name='hda'");
 }
 
+TEST_CASE("jobs_of_one_transaction_keep_apart", "[monitor]") {
+  Machine m;
+  const auto backup = [&](const char* drive, const char* id, const char* target) {
+    return Json{{"type", "drive-backup"},
+                {"data", {{"device", drive}, {"job-id", id}, {"target", m.folder / target}, {"sync", "full"}}}};
+  };
+  CHECK(m.refusal("transaction", {{"actions", {backup("hda", "a", "1"), backup("hda", "b", "2")}}}) ==
+        "Node 'hda' is busy: only one job at a time can work on it");
+  CHECK(m.refusal("transaction", {{"actions", {backup("hda", "a", "1"), backup("hdb", "a", "2")}}}) ==
+        "Job ID 'a' already in use");
+  CHECK(m.ask("query-jobs")->empty());
+  REQUIRE(m.ask("transaction", {{"actions", {backup("hda", "a", "1"), backup("hdb", "b", "2")}}}));
+}
+
+TEST_CASE("node_is_lent_once", "[monitor]") {
+  Machine m;
+  std::filesystem::copy_file(m.folder / "hdb.raw", m.folder / "copy");
+  REQUIRE(m.ask("blockdev-add", {{"driver", "raw"},
+                                 {"node-name", "one"},
+                                 {"file", {{"driver", "file"}, {"filename", m.folder / "copy"}}}}));
+  const auto backup = [&](const char* drive) {
+    return Json{{"type", "blockdev-backup"}, {"data", {{"device", drive}, {"target", "one"}, {"sync", "full"}}}};
+  };
+  CHECK(m.refusal("transaction", {{"actions", {backup("hda"), backup("hdb")}}}) ==
+        "Node 'one' is busy: it is the target of another job");
+  REQUIRE(m.ask("blockdev-del", {{"node-name", "one"}}));
+}
+
 TEST_CASE("machine_that_ends_takes_its_jobs_with_it", "[monitor]") {
   Machine m;
   m.snapshot("one");
