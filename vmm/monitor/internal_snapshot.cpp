@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "block/qcow2/snapshots.hpp"
 #include "vmm/monitor/drive_action.hpp"
@@ -25,6 +26,20 @@ Answer<qcow2::Image*> holder(Drive& drive) {
   return image;
 }
 
+/// The snapshot of that id and name, of which an empty one is any; nothing if there is none.
+Task<Answer<std::optional<qcow2::Snapshot>>> find_snapshot(qcow2::Image& image, std::string id,
+                                                           std::string name) {
+  qcow2::Snapshots snapshots(image);
+  const auto list = co_await snapshots.list();
+  if (!list) {
+    co_return refuse(list.error().message);
+  }
+  const auto found = std::ranges::find_if(*list, [&](const auto& each) {
+    return (id.empty() || each.id == id) && (name.empty() || each.name == name);
+  });
+  co_return found == list->end() ? std::nullopt : std::optional(*found);
+}
+
 class TakeInternal final : public DriveAction {
  public:
   TakeInternal(Drive& drive, qcow2::Snapshot snapshot) : drive_(drive), snapshot_(std::move(snapshot)) {}
@@ -37,15 +52,15 @@ class TakeInternal final : public DriveAction {
     if (!image) {
       co_return std::unexpected(image.error());
     }
-    qcow2::Snapshots snapshots(**image);
-    const auto list = co_await snapshots.list();
-    if (!list) {
-      co_return refuse(list.error().message);
+    const auto found = co_await find_snapshot(**image, {}, snapshot_.name);
+    if (!found) {
+      co_return std::unexpected(found.error());
     }
-    if (std::ranges::any_of(*list, [&](const auto& each) { return each.name == snapshot_.name; })) {
+    if (*found) {
       co_return refuse(fmt::format("Snapshot with name '{}' already exists on device '{}'", snapshot_.name,
                                    drive_.description().id));
     }
+    qcow2::Snapshots snapshots(**image);
     const auto made = co_await snapshots.create(snapshot_);
     made_ = made.has_value();
     co_return made ? Answer<void>{} : Answer<void>(refuse(made.error().message));
@@ -71,19 +86,17 @@ Task<Answer<Json>> remove(Drive& drive, std::string id, std::string name) {
   if (!image) {
     co_return std::unexpected(image.error());
   }
-  qcow2::Snapshots snapshots(**image);
-  const auto list = co_await snapshots.list();
-  if (!list) {
-    co_return refuse(list.error().message);
+  const auto looked = co_await find_snapshot(**image, id, name);
+  if (!looked) {
+    co_return std::unexpected(looked.error());
   }
-  const auto found = std::ranges::find_if(*list, [&](const auto& each) {
-    return (id.empty() || each.id == id) && (name.empty() || each.name == name);
-  });
-  if (found == list->end()) {
+  const auto& found = *looked;
+  if (!found) {
     co_return refuse(fmt::format("Snapshot with id '{}' and name '{}' does not exist on device '{}'",
                                  id.empty() ? "(null)" : id, name.empty() ? "(null)" : name,
                                  drive.description().id));
   }
+  qcow2::Snapshots snapshots(**image);
   const auto removed = co_await snapshots.remove(found->id);
   if (!removed) {
     co_return refuse(removed.error().message);
@@ -101,8 +114,7 @@ Task<Answer<Json>> remove(Drive& drive, std::string id, std::string name) {
 
 }  // namespace
 
-MadeAction make_internal_snapshot_action(MachineControl& machine, DriveClaims& claims,
-                                         Arguments& arguments) {
+MadeAction make_internal_snapshot_action(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
   const auto device = arguments.text("device");
   qcow2::Snapshot snapshot;
   snapshot.name = arguments.text("name");
