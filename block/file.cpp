@@ -26,6 +26,8 @@ namespace {
 constexpr std::uint64_t kMaxTransfer = 0x7fff'0000;
 constexpr std::uint64_t kMaxOffset = std::numeric_limits<off_t>::max();
 constexpr std::uint64_t kZeroChunk = 1024 * 1024;
+/// How long the kernel may take to let go of the images of a process that was killed.
+constexpr std::chrono::seconds kLockPatience{2};
 /// Larger buffered writes are worth handing to a kernel worker: copying them takes longer than that.
 constexpr std::uint64_t kMostInline = 64 * 1024;
 
@@ -100,7 +102,7 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_with(Ring& ring, const File
     return std::unexpected(ok.error());
   }
   if (options.lock) {
-    if (auto ok = device->lock(fd, options.read_only); !ok) {
+    if (auto ok = device->lock(fd, options.read_only, kLockPatience); !ok) {
       return std::unexpected(ok.error());
     }
   }
@@ -137,10 +139,10 @@ Task<Result<std::unique_ptr<FileDevice>>> create_file_task(Ring& ring, FileOptio
   return with(&FileDevice::create, ring, std::move(options), stop);
 }
 
-Result<void> FileDevice::lock(int fd, bool read_only) const {
+Result<void> FileDevice::lock(int fd, bool read_only, std::chrono::milliseconds patience) const {
   const std::uint8_t held = read_only ? kConsistentRead : kConsistentRead | kWrite | kResize;
   const std::uint8_t withheld = options_.force_share ? 0 : kWrite | kResize;
-  return lock_image(fd, options_.path, held, withheld);
+  return lock_image(fd, options_.path, held, withheld, patience);
 }
 
 FileDevice::~FileDevice() {

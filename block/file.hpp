@@ -1,6 +1,7 @@
 // A host file or block device as bytes: the lowest layer of every image.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -65,7 +66,7 @@ class FileDevice final : public BlockDevice {
   [[nodiscard]] static Result<std::unique_ptr<FileDevice>> open_with(Ring& ring, const FileOptions& options,
                                                                      bool make);
   [[nodiscard]] Result<void> inspect();
-  [[nodiscard]] Result<void> lock(int fd, bool read_only) const;
+  [[nodiscard]] Result<void> lock(int fd, bool read_only, std::chrono::milliseconds patience = {}) const;
   [[nodiscard]] Result<void> check_write(std::uint64_t offset, std::uint64_t bytes) const;
   [[nodiscard]] std::unexpected<Error> io_error(int errnum, std::string_view verb, std::uint64_t offset,
                                                 std::uint64_t bytes) const;
