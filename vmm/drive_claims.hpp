@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "block/jobs/job_group.hpp"
 #include "vmm/block_jobs.hpp"
 #include "vmm/drive.hpp"
 
@@ -39,6 +41,15 @@ class DriveClaims {
     with_jobs_.push_back(&drive);
     return !planned;
   }
+  /// The jobs it starts take effect together, or none does.
+  void group_jobs() { group_ = std::make_shared<JobGroup>(); }
+  /// For one job more that it will start; null: that goes by itself.
+  [[nodiscard]] std::shared_ptr<JobGroup> group_of_job() const {
+    if (group_) {
+      group_->expect_one();
+    }
+    return group_;
+  }
   /// False if there is a job of that id, or somebody is about to start one.
   [[nodiscard]] bool claim_job(const std::string& id) {
     if (!jobs_.reserve(id)) {
@@ -53,6 +64,7 @@ class DriveClaims {
   std::vector<Drive*> drives_;
   std::vector<const Drive*> with_jobs_;
   std::vector<std::string> job_ids_;
+  std::shared_ptr<JobGroup> group_;
 };
 
 }  // namespace whistler

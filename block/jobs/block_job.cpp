@@ -6,6 +6,8 @@
 #include <array>
 #include <utility>
 
+#include "block/jobs/job_group.hpp"
+
 namespace whistler {
 namespace {
 
@@ -56,6 +58,9 @@ BlockJob::BlockJob(Ring& ring, JobSettings settings, std::unique_ptr<JobWork> wo
 void BlockJob::start(std::function<void()> gone) {
   gone_ = std::move(gone);
   work_->begin(*this);
+  if (settings_.group) {
+    settings_.group->join(*this);
+  }
   set(JobStatus::kCreated);
   set(JobStatus::kRunning);
   spawn(live(), [this] {
@@ -73,16 +78,31 @@ Task<void> BlockJob::live() {
   if (done) {
     done = co_await work_->run(*this);
   }
+  const auto group = settings_.group;
   if (done && !cancelled_) {
     set(JobStatus::kWaiting);
+    if (group) {
+      co_await group->meet();
+    }
+  }
+  if (done && !cancelled_) {
     set(JobStatus::kPending);
-    if (!settings_.auto_finalize) {
+    if (group ? group->needs_finalize() : !settings_.auto_finalize) {
       co_await wait_for_finalize();
     }
   }
   if (done && !cancelled_) {
     concluding_ = true;
     done = co_await work_->conclude();
+    if (group && done) {
+      co_await group->meet();
+    }
+  }
+  if (group) {
+    if (!done) {
+      group->fail(this);
+    }
+    group->leave(*this);
   }
   if (!done || cancelled_) {
     set(JobStatus::kAborting);
@@ -103,7 +123,9 @@ Task<void> BlockJob::live() {
 }
 
 Task<void> BlockJob::wait_for_finalize() {
-  tell(JobEvent::kPending);
+  if (!settings_.auto_finalize) {
+    tell(JobEvent::kPending);
+  }
   while (!finalized_ && !cancelled_) {
     co_await changed_.wait();
   }
@@ -173,10 +195,10 @@ Result<void> BlockJob::cancel(bool force) {
   if (!force && (status_ == JobStatus::kReady || status_ == JobStatus::kStandby)) {
     without_effect_ = true;
     completing_ = true;
-  } else {
-    cancelled_ = !concluding_;
+    wake();
+  } else if (!concluding_) {
+    give_up();
   }
-  wake();
   return {};
 }
 
@@ -197,8 +219,12 @@ Result<void> BlockJob::finalize() {
   if (auto allowed = may(JobVerb::kFinalize); !allowed) {
     return allowed;
   }
-  finalized_ = true;
-  wake();
+  if (const auto group = settings_.group) {
+    group->finalize();
+  } else {
+    finalized_ = true;
+    wake();
+  }
   return {};
 }
 
@@ -213,7 +239,27 @@ Result<void> BlockJob::dismiss() {
 }
 
 void BlockJob::abandon() {
-  cancelled_ = cancelled_ || !concluding_;
+  if (!concluding_) {
+    give_up();
+  }
+}
+
+void BlockJob::give_up() {
+  cancelled_ = true;
+  if (const auto group = settings_.group) {
+    group->fail(nullptr);  // with this one
+  } else {
+    wake();
+  }
+}
+
+void BlockJob::fail_with_group() {
+  cancelled_ = true;
+  wake();
+}
+
+void BlockJob::finalize_with_group() {
+  finalized_ = true;
   wake();
 }
 

@@ -1,8 +1,7 @@
 // A piece of work on a drive's image that goes on while the guest runs: its life, as QEMU's jobs have it.
 //
 // What a kind of job does is a JobWork; the job gives it its pace (speed, pauses, its turn among others), and
-// tells a listener of every step. Missing: jobs without an image, transactions of jobs, I/O status "ok" again
-// before a resume.
+// tells a listener of every step. Missing: jobs without an image, I/O status "ok" again before a resume.
 #pragma once
 
 #include <chrono>
@@ -46,6 +45,8 @@ enum class OnJobError : std::uint8_t {
   kEnospc,  ///< kStop if there is no room, else kReport
 };
 
+class JobGroup;
+
 struct JobSettings {
   std::string id = {};
   std::string drive = {};   ///< of the machine
@@ -54,6 +55,7 @@ struct JobSettings {
   OnJobError on_target_error = OnJobError::kReport;
   bool auto_finalize = true;
   bool auto_dismiss = true;
+  std::shared_ptr<JobGroup> group = {};  ///< with which it takes effect; null: by itself
 };
 
 class BlockJob;
@@ -118,6 +120,9 @@ class BlockJob {
   [[nodiscard]] Result<void> dismiss();
   /// The machine ends: give up whatever it is at.
   void abandon();
+  // For its group: another member has failed, or was finalized.
+  void fail_with_group();
+  void finalize_with_group();
 
   // For the work.
   /// Between pieces, after `bytes` more were copied: waits its time. kCancelled: end.
@@ -146,6 +151,7 @@ class BlockJob {
  private:
   [[nodiscard]] Task<void> live();
   [[nodiscard]] Task<void> wait_for_finalize();
+  void give_up();
   [[nodiscard]] Task<Result<void>> pause_point();
   void set(JobStatus status);
   void tell(JobEvent event, std::string_view action = {}, bool write = false) const;

@@ -69,13 +69,14 @@ using Make = MadeAction (*)(MachineControl& machine, DriveClaims& claims, Argume
 struct Kind {
   std::string_view type;
   Make make;
+  bool grouped = false;  ///< whether it starts a job that can be completed with others
 };
 constexpr auto kActions = std::to_array<Kind>({
     {"blockdev-snapshot-sync", make_snapshot_action},
     {"blockdev-snapshot-internal-sync", make_internal_snapshot_action},
-    {"drive-backup", make_backup_action},
-    {"blockdev-backup", make_node_backup_action},
-    {"abort", make_abort},
+    {"drive-backup", make_backup_action, true},
+    {"blockdev-backup", make_node_backup_action, true},
+    {"abort", make_abort, true},
 });
 
 Task<Answer<Json>> run_one(MachineControl& machine, Make make, Arguments arguments) {
@@ -91,7 +92,7 @@ Task<Answer<Json>> run_one(MachineControl& machine, Make make, Arguments argumen
 }
 
 /// One member of the list that a transaction is given.
-MadeAction make_action(MachineControl& machine, DriveClaims& claims, const Json& one) {
+MadeAction make_action(MachineControl& machine, DriveClaims& claims, const Json& one, bool grouped) {
   if (!one.is_object()) {
     return refuse("Invalid parameter type for 'actions[]', expected: object");
   }
@@ -104,6 +105,10 @@ MadeAction make_action(MachineControl& machine, DriveClaims& claims, const Json&
   const auto kind = std::ranges::find(kActions, type, &Kind::type);
   if (kind == kActions.end()) {
     return refuse(fmt::format("Parameter 'type' does not accept value '{}'", type));
+  }
+  if (grouped && !kind->grouped) {
+    return refuse(
+        fmt::format("Action '{}' does not support transaction property completion-mode = grouped", type));
   }
   return kind->make(machine, claims, data);
 }
@@ -128,16 +133,22 @@ Task<Answer<Json>> blockdev_backup(MachineControl& machine, Arguments arguments)
 
 Task<Answer<Json>> transaction(MachineControl& machine, Arguments arguments) {
   const auto wanted = arguments.list("actions");
-  if (arguments.has("properties")) {
-    static_cast<void>(arguments.object("properties"));  // jobs are completed one by one, which is the default
-  }
+  static constexpr std::array<std::string_view, 2> kModes = {"individual", "grouped"};
+  Arguments properties(arguments.has("properties") ? arguments.object("properties") : Json::object());
+  const bool grouped = properties.word_or("completion-mode", kModes, 0) == 1;
   if (auto sound = arguments.finish(); !sound) {
     co_return std::unexpected(sound.error());
   }
+  if (auto sound = properties.finish(); !sound) {
+    co_return std::unexpected(sound.error());
+  }
   DriveClaims claims(machine.pc().jobs());
+  if (grouped) {
+    claims.group_jobs();
+  }
   Actions actions;
   for (const auto& one : wanted) {
-    auto made = make_action(machine, claims, one);
+    auto made = make_action(machine, claims, one, grouped);
     if (!made) {
       co_return std::unexpected(made.error());
     }

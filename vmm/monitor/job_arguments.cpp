@@ -87,6 +87,7 @@ Answer<void> settle_job(DriveClaims& claims, const Drive& drive, JobSettings& se
   if (!claims.claim_job(settings.id)) {
     return refuse(fmt::format("Job ID '{}' already in use", settings.id));
   }
+  settings.group = claims.group_of_job();
   return {};
 }
 

@@ -381,6 +381,85 @@ TEST_CASE("node_is_lent_once", "[monitor]") {
   REQUIRE(m.ask("blockdev-del", {{"node-name", "one"}}));
 }
 
+namespace {
+
+/// Backups of both disks that take effect together; the second is so slow that it does not end by itself.
+Json grouped(const Machine& m, bool auto_finalize = true) {
+  const auto backup = [&](const char* drive, int speed) {
+    return Json{{"type", "drive-backup"},
+                {"data",
+                 {{"device", drive},
+                  {"target", m.folder / (std::string(drive) + ".copy")},
+                  {"format", "qcow2"},
+                  {"sync", "full"},
+                  {"speed", speed},
+                  {"auto-finalize", auto_finalize}}}};
+  };
+  return {{"actions", {backup("hda", 0), backup("hdb", 1)}}, {"properties", {{"completion-mode", "grouped"}}}};
+}
+
+}  // namespace
+
+TEST_CASE("grouped_jobs_wait_for_each_other", "[monitor]") {
+  Machine m;
+  REQUIRE(m.ask("transaction", grouped(m)));
+  while (m.event("JOB_STATUS_CHANGE") != Json{{"id", "hda"}, {"status", "waiting"}}) {
+  }
+  CHECK((*m.ask("query-block-jobs"))[0]["status"] == "waiting");
+  REQUIRE(m.ask("block-job-set-speed", {{"device", "hdb"}, {"speed", 0}}));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+}
+
+TEST_CASE("grouped_job_that_is_cancelled_takes_the_others_with_it", "[monitor]") {
+  const auto* victim = GENERATE("hda", "hdb");
+  Machine m;
+  REQUIRE(m.ask("transaction", grouped(m)));
+  while (m.event("JOB_STATUS_CHANGE") != Json{{"id", "hda"}, {"status", "waiting"}}) {
+  }
+  REQUIRE(m.ask("job-cancel", {{"id", victim}}));
+  m.event("BLOCK_JOB_CANCELLED");
+  m.event("BLOCK_JOB_CANCELLED");
+  CHECK(m.ask("query-jobs")->empty());
+}
+
+TEST_CASE("grouped_jobs_are_finalized_by_either", "[monitor]") {
+  Machine m;
+  REQUIRE(m.ask("transaction", grouped(m, false)));
+  REQUIRE(m.ask("block-job-set-speed", {{"device", "hdb"}, {"speed", 0}}));
+  m.event("BLOCK_JOB_PENDING");
+  m.event("BLOCK_JOB_PENDING");
+  REQUIRE(m.ask("job-finalize", {{"id", "hdb"}}));
+  m.event("BLOCK_JOB_COMPLETED");
+  m.event("BLOCK_JOB_COMPLETED");
+}
+
+TEST_CASE("machine_that_ends_takes_grouped_jobs_with_it", "[monitor]") {
+  Machine m;
+  REQUIRE(m.ask("transaction", grouped(m)));
+  while (m.event("JOB_STATUS_CHANGE") != Json{{"id", "hda"}, {"status", "waiting"}}) {
+  }
+  {
+    const std::scoped_lock lock(m.control->pc().lock());
+    m.control->pc().close_drives();
+  }
+  m.event("BLOCK_JOB_CANCELLED");
+  m.event("BLOCK_JOB_CANCELLED");
+}
+
+TEST_CASE("only_jobs_can_be_grouped", "[monitor]") {
+  Machine m;
+  const Json snapshot = {{"type", "blockdev-snapshot-sync"},
+                         {"data", {{"device", "hda"}, {"snapshot-file", m.folder / "x"}}}};
+  CHECK(m.refusal("transaction",
+                  {{"actions", {snapshot}}, {"properties", {{"completion-mode", "grouped"}}}}) ==
+        "Action 'blockdev-snapshot-sync' does not support transaction property completion-mode = grouped");
+  CHECK(m.refusal("transaction", {{"actions", {snapshot}}, {"properties", {{"completion-mode", "some"}}}}) ==
+        "Parameter 'completion-mode' does not accept value 'some'");
+  CHECK(m.refusal("transaction", {{"actions", {snapshot}}, {"properties", {{"mode", "grouped"}}}}) ==
+        "Parameter 'mode' is unexpected");
+}
+
 TEST_CASE("machine_that_ends_takes_its_jobs_with_it", "[monitor]") {
   Machine m;
   m.snapshot("one");
