@@ -54,7 +54,8 @@ Task<Result<Target>> open_target(Ring& ring, OpenOptions options) {
   }
   Target target;
   target.image = std::move(*image);
-  if (auto* qcow2 = dynamic_cast<qcow2::Image*>(target.image.get())) {
+  if (auto* const qcow2 = dynamic_cast<qcow2::Image*>(target.image.get())) {
+    target.qcow2 = qcow2;
     target.cluster = qcow2->header().geometry().cluster_size();
     if (qcow2->header().backing_file) {
       qcow2->set_backing(std::make_unique<UnreadBacking>(qcow2->size()));

@@ -9,6 +9,10 @@
 
 namespace whistler {
 
+namespace qcow2 {
+class Image;
+}  // namespace qcow2
+
 struct NewFile {
   std::string path = {};
   std::string format = {};  ///< "raw" or "qcow2"
@@ -24,7 +28,8 @@ struct NewFile {
 
 struct Target {
   std::unique_ptr<BlockDevice> image;
-  std::uint64_t cluster = 0;  ///< that it allocates at a time; 0: any
+  qcow2::Image* qcow2 = nullptr;  ///< what it is, or leads to, if that is such an image
+  std::uint64_t cluster = 0;      ///< that it allocates at a time; 0: any
 };
 
 /// Opens an image that is to be written in whole clusters; one that stands on another is not to be read until

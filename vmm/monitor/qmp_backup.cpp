@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "block/jobs/backup.hpp"
+#include "block/jobs/packed_target.hpp"
 #include "block/qcow2/image.hpp"
 #include "vmm/monitor/copy_target.hpp"
 #include "vmm/monitor/drive_action.hpp"
@@ -16,15 +17,14 @@ namespace {
 struct BackupRequest {
   std::string device;
   JobSettings settings;
+  bool compress = false;
 
   explicit BackupRequest(Arguments& arguments)
       : device(arguments.text("device")), settings(take_job_settings(arguments)) {
     settings.on_source_error = take_error_policy(arguments, "on-source-error");
     settings.on_target_error = take_error_policy(arguments, "on-target-error");
     static_cast<void>(arguments.text_or("filter-node-name", {}));  // there is no node for it
-    if (arguments.flag_or("compress", false)) {
-      arguments.fail("Compression is not supported for this drive");
-    }
+    compress = arguments.flag_or("compress", false);
   }
   /// The drive, claimed, once all arguments were taken.
   [[nodiscard]] Answer<Drive*> settle(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
@@ -44,39 +44,46 @@ struct BackupRequest {
 class BeginBackup final : public DriveAction {
  public:
   /// To a file that is yet to be opened.
-  BeginBackup(MachineControl& machine, Drive& drive, JobSettings settings, CopyTarget file)
+  BeginBackup(MachineControl& machine, Drive& drive, BackupRequest request, CopyTarget file)
       : machine_(machine),
         drive_(drive),
-        settings_(std::move(settings)),
+        request_(std::move(request)),
         sync_(file.sync),
         file_(std::move(file)) {}
   /// To an image that is open.
-  BeginBackup(MachineControl& machine, Drive& drive, JobSettings settings, CopySync sync, Target target)
+  BeginBackup(MachineControl& machine, Drive& drive, BackupRequest request, CopySync sync, Target target)
       : machine_(machine),
         drive_(drive),
-        settings_(std::move(settings)),
+        request_(std::move(request)),
         sync_(sync),
         target_(std::move(target)) {}
 
   [[nodiscard]] DriveImage* drive() override { return drive_.image(); }
 
   [[nodiscard]] Task<Answer<void>> prepare(Stop& stop) override {
-    if (!file_) {
-      co_return Answer<void>{};
+    if (file_) {
+      auto opened = co_await file_->open(machine_.pc().ring(), drive_, stop);
+      if (!opened) {
+        co_return std::unexpected(opened.error());
+      }
+      target_ = std::move(*opened);
     }
-    auto opened = co_await file_->open(machine_.pc().ring(), drive_, stop);
-    if (!opened) {
-      co_return std::unexpected(opened.error());
+    if (request_.compress && !can_be_packed(target_.qcow2)) {
+      co_return refuse(
+          fmt::format("Compression is not supported for this drive {}", target_.image->name()));
     }
-    target_ = std::move(*opened);
     co_return Answer<void>{};
   }
 
   [[nodiscard]] Task<Answer<void>> freeze() override { co_return Answer<void>{}; }
 
   void commit() override {
-    auto work = std::make_unique<Backup>(*drive_.image(), std::move(target_.image), sync_, target_.cluster);
-    machine_.pc().jobs().start(std::move(settings_), std::move(work));
+    auto image = std::move(target_.image);
+    if (request_.compress) {
+      image = std::make_unique<PackedTarget>(machine_.pc().ring(), std::move(image), *target_.qcow2);
+    }
+    auto work = std::make_unique<Backup>(*drive_.image(), std::move(image), sync_, target_.cluster);
+    machine_.pc().jobs().start(std::move(request_.settings), std::move(work));
   }
 
   [[nodiscard]] Task<void> abort() override {
@@ -92,7 +99,7 @@ class BeginBackup final : public DriveAction {
  private:
   MachineControl& machine_;
   Drive& drive_;
-  JobSettings settings_;
+  BackupRequest request_;
   CopySync sync_;
   std::optional<CopyTarget> file_;
   Target target_;
@@ -113,9 +120,9 @@ Answer<Target> lend_target(BlockNodes& nodes, const std::string& name, std::uint
   if (node->open.device->size() != size) {
     return refuse("Source and target image have different sizes");
   }
-  const auto* const image = node->open.node->qcow2;
   Target target;
-  target.cluster = image != nullptr ? image->header().geometry().cluster_size() : 0;
+  target.qcow2 = node->open.node->qcow2;
+  target.cluster = target.qcow2 != nullptr ? target.qcow2->header().geometry().cluster_size() : 0;
   target.image = nodes.lend(name);
   return target;
 }
@@ -130,7 +137,7 @@ MadeAction make_backup_action(MachineControl& machine, DriveClaims& claims, Argu
     return std::unexpected(drive.error());
   }
   target.settle(**drive);
-  return std::make_unique<BeginBackup>(machine, **drive, std::move(request.settings), std::move(target));
+  return std::make_unique<BeginBackup>(machine, **drive, std::move(request), std::move(target));
 }
 
 MadeAction make_node_backup_action(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
@@ -148,7 +155,7 @@ MadeAction make_node_backup_action(MachineControl& machine, DriveClaims& claims,
   if (!target) {
     return std::unexpected(target.error());
   }
-  return std::make_unique<BeginBackup>(machine, **drive, std::move(request.settings), sync, std::move(*target));
+  return std::make_unique<BeginBackup>(machine, **drive, std::move(request), sync, std::move(*target));
 }
 
 }  // namespace whistler::qmp

@@ -460,6 +460,26 @@ TEST_CASE("only_jobs_can_be_grouped", "[monitor]") {
         "Parameter 'mode' is unexpected");
 }
 
+TEST_CASE("backup_is_compressed_where_that_is_asked_for", "[monitor]") {
+  Machine m;
+  for (std::uint64_t at = 0; at < kDisk; at += 4096) {
+    m.put(0, at, 'c');
+  }
+  const auto backup = [&](const char* target, const char* format) {
+    return Json{{"device", "hda"},  {"target", m.folder / target}, {"format", format},
+                {"sync", "full"}, {"compress", true}};
+  };
+  CHECK(m.refusal("drive-backup", backup("copy.raw", "raw")) ==
+        "Compression is not supported for this drive " + (m.folder / "copy.raw"));
+  CHECK_FALSE(std::filesystem::exists(m.folder / "copy.raw"));
+  REQUIRE(m.ask("drive-backup", backup("copy", "qcow2")));
+  m.put(0, kDisk - 4096, 'd');
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK(std::filesystem::file_size(m.folder / "copy") < kDisk / 2);
+  CHECK(m.get("copy", "qcow2", 70000) == 'c');
+  CHECK(m.get("copy", "qcow2", kDisk - 1) == 'c');
+}
+
 TEST_CASE("machine_that_ends_takes_its_jobs_with_it", "[monitor]") {
   Machine m;
   m.snapshot("one");
