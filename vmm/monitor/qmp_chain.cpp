@@ -49,18 +49,65 @@ Answer<Json> start(MachineControl& machine, JobSettings settings, std::unique_pt
 
 }  // namespace
 
+namespace {
+
+/// What the command says of the end of what is taken in.
+struct StreamEnd {
+  LayerName base, bottom;
+  std::string stored;  ///< the name to store of the base; empty: its own
+
+  explicit StreamEnd(Arguments& arguments)
+      : base{arguments.text_or("base", {}), arguments.text_or("base-node", {})},
+        bottom{{}, arguments.text_or("bottom", {})},
+        stored(arguments.text_or("backing-file", {})) {
+    const auto both = [&](std::string_view one, std::string_view other) {
+      arguments.fail(fmt::format("'{}' and '{}' cannot be specified at the same time", one, other));
+    };
+    if (!base.file.empty() && !base.node.empty()) {
+      both("base", "base-node");
+    } else if (!base.file.empty() && bottom.given()) {
+      both("base", "bottom");
+    } else if (!base.node.empty() && bottom.given()) {
+      both("bottom", "base-node");
+    }
+  }
+
+  /// What the drive's image is to stand on.
+  [[nodiscard]] Answer<Stream::Base> find(const Drive& drive, const std::vector<Layer>& layers) const {
+    std::size_t below = layers.size();
+    if (bottom.given()) {
+      const auto place = bottom.find(drive, layers);
+      if (!place) {
+        return refuse(cannot_find(bottom));
+      }
+      below = *place + 1;
+    } else if (base.given()) {
+      const auto place = base.find(drive, layers);
+      if (!place || *place == 0) {
+        return refuse(cannot_find(base));
+      }
+      below = *place;
+    }
+    if (below == layers.size()) {
+      return stored.empty() ? Answer<Stream::Base>(Stream::Base{})
+                            : refuse("backing file specified, but streaming the entire chain");
+    }
+    const auto& layer = layers[below];
+    return Stream::Base{
+        .device = layer.device, .name = stored.empty() ? layer.file : stored, .format = layer.format};
+  }
+};
+
+}  // namespace
+
 Answer<Json> block_stream(MachineControl& machine, Arguments& arguments) {
   const auto device = arguments.text("device");
-  const LayerName base{arguments.text_or("base", {}), arguments.text_or("base-node", {})};
-  const auto stored = arguments.text_or("backing-file", {});
+  const StreamEnd end(arguments);
   auto settings = take_job_settings(arguments);
   settings.on_source_error = settings.on_target_error = take_error_policy(arguments, "on-error");
   static_cast<void>(arguments.text_or("filter-node-name", {}));
   if (auto sound = arguments.finish(); !sound) {
     return std::unexpected(sound.error());
-  }
-  if (!base.file.empty() && !base.node.empty()) {
-    return refuse("'base' and 'base-node' cannot be specified at the same time");
   }
   const std::scoped_lock lock(machine.pc().lock());
   DriveClaims claims(machine.pc().jobs());
@@ -70,16 +117,9 @@ Answer<Json> block_stream(MachineControl& machine, Arguments& arguments) {
   }
   Drive& drive = **found;
   const auto layers = layers_of(drive);
-  Stream::Base below;
-  if (base.given()) {
-    const auto place = base.find(drive, layers);
-    if (!place || *place == 0) {
-      return refuse(cannot_find(base));
-    }
-    const auto& layer = layers[*place];
-    below = {.device = layer.device, .name = stored.empty() ? layer.file : stored, .format = layer.format};
-  } else if (!stored.empty()) {
-    return refuse("backing file specified, but streaming the entire chain");
+  auto below = end.find(drive, layers);
+  if (!below) {
+    return std::unexpected(below.error());
   }
   if (drive.image()->read_only()) {
     return refuse(fmt::format("Device '{}' is read only", drive.description().id));
@@ -92,7 +132,7 @@ Answer<Json> block_stream(MachineControl& machine, Arguments& arguments) {
     return std::unexpected(settled.error());
   }
   return start(machine, std::move(settings),
-               std::make_unique<Stream>(*drive.image(), **top, std::move(below)));
+               std::make_unique<Stream>(*drive.image(), **top, std::move(*below)));
 }
 
 namespace {

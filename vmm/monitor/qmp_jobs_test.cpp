@@ -480,6 +480,33 @@ TEST_CASE("backup_is_compressed_where_that_is_asked_for", "[monitor]") {
   CHECK(m.get("copy", "qcow2", kDisk - 1) == 'c');
 }
 
+TEST_CASE("stream_ends_at_the_bottom_it_is_given", "[monitor]") {
+  Machine m;
+  m.put(0, 0, '1');
+  m.snapshot("one");
+  m.put(0, 65536, '2');
+  m.snapshot("two");
+  const auto stream = [&](Json more) {
+    more["device"] = "hda";
+    return more;
+  };
+  CHECK(m.refusal("block-stream", stream({{"bottom", "#hda.9"}})) ==
+        "Cannot find device='' nor node-name='#hda.9'");
+  CHECK(m.refusal("block-stream", stream({{"bottom", "#hda.1"}, {"base-node", "#hda.2"}})) ==
+        "'bottom' and 'base-node' cannot be specified at the same time");
+  CHECK(m.refusal("block-stream", stream({{"bottom", "#hda.1"}, {"base", "x"}})) ==
+        "'base' and 'bottom' cannot be specified at the same time");
+  REQUIRE(m.ask("block-stream", stream({{"bottom", "#hda.1"}})));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK(m.inserted(0)["backing_file"] == (m.folder / "hda.qcow2"));
+  CHECK(m.get("two", "qcow2", 65536) == '2');
+  m.event("JOB_STATUS_CHANGE");
+  CHECK(m.event("JOB_STATUS_CHANGE")["status"] == "null");
+  REQUIRE(m.ask("block-stream", stream({{"bottom", "#hda.1"}, {"job-id", "all"}})));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK(m.inserted(0)["backing_file_depth"] == 0);
+}
+
 TEST_CASE("machine_that_ends_takes_its_jobs_with_it", "[monitor]") {
   Machine m;
   m.snapshot("one");
