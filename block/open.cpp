@@ -143,7 +143,7 @@ std::unexpected<Error> needs_password(const OpenOptions& options) {
               fmt::format("{}: the image is encrypted, so its password must be given", options.path));
 }
 
-Task<Result<Device>> open_luks(const OpenOptions& options, Device file) {
+Task<Result<Device>> open_luks(Ring& ring, const OpenOptions& options, Device file) {
   auto volume = co_await crypto::LuksDevice::open(std::move(file));
   if (!volume) {
     co_return std::unexpected(volume.error().within(options.path));
@@ -151,7 +151,7 @@ Task<Result<Device>> open_luks(const OpenOptions& options, Device file) {
   if (!options.password) {
     co_return needs_password(options);
   }
-  auto unlocked = co_await (*volume)->luks().unlock(*options.password);
+  auto unlocked = co_await (*volume)->luks().unlock(*options.password, &ring, options.stop);
   if (!unlocked) {
     co_return std::unexpected(unlocked.error().within(options.path));
   }
@@ -171,7 +171,7 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
     if (!options.password) {
       co_return needs_password(options);
     }
-    auto unlocked = co_await image->unlock(*options.password);
+    auto unlocked = co_await image->unlock(*options.password, &ring, options.stop);
     if (!unlocked) {
       co_return std::unexpected(unlocked.error().within(options.path));
     }
@@ -271,7 +271,7 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
     co_return std::make_unique<RawDevice>(std::move(*file));
   }
   if (options.format == "luks") {
-    auto volume = co_await open_luks(options, std::move(*file));
+    auto volume = co_await open_luks(ring, options, std::move(*file));
     co_return volume;
   }
   if (foreign) {

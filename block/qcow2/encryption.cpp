@@ -34,9 +34,9 @@ Task<Result<void>> Image::load_encryption() {
   co_return Result<void>{};
 }
 
-Task<Result<void>> Image::unlock(const crypto::Secret& password) {
+Task<Result<void>> Image::unlock(const crypto::Secret& password, Ring* ring, Stop* stop) {
   if (header_.crypt_method == CryptMethod::kLuks) {
-    auto unlocked = co_await luks_->unlock(password);
+    auto unlocked = co_await luks_->unlock(password, ring, stop);
     co_return unlocked;
   }
   if (header_.crypt_method == CryptMethod::kAes) {
