@@ -22,7 +22,9 @@ Task<Result<void>> Image::load_encryption() {
   }
   auto luks = co_await crypto::Luks::load(*file_, place->offset);
   if (!luks) {
-    co_return std::unexpected(luks.error());
+    auto error = luks.error().within(name());
+    error.brief = luks.error().message;
+    co_return std::unexpected(std::move(error));
   }
   // The places of the key material are part of the LUKS header; the image says how much room there is for it.
   if (luks->header().payload_offset > place->bytes) {

@@ -184,6 +184,34 @@ class Drives(CliCase):
             with self.subTest(file):
                 self.assert_bad(self.drive("e.qcow2", "qcow2", password_file=file), "hda")
 
+    def test_hostile_luks_headers(self):
+        secret = ("--object", "secret,id=s,data=open sesame")
+        made = self.whistler("img", "create", "-q", "-f", "qcow2", *secret, "-o",
+                             "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "e.qcow2", "1M")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.file("right", "open sesame\n")
+        good = self.path("e.qcow2").read_bytes()
+        luks = good.index(b"LUKS\xba\xbe")
+        slot, huge = 208, b"\xff" * 4  # of the first key; the fields are big-endian
+        for name, changes, word in (
+                ("iterations", {164: huge}, "iteration"), ("no iterations", {164: bytes(4)}, "iteration"),
+                ("of a key", {slot + 4: huge}, "iteration"), ("no stripes", {slot + 44: bytes(4)}, "stripes"),
+                ("stripes", {slot + 44: huge}, "stripes"), ("material", {slot + 40: huge}, "overlapping"),
+                ("beyond the end", {104: huge, slot + 40: b"\x7f\xff\xff\xff"}, "needs"), ("cipher", {8: b"rot13\0"}, "rot13"),
+                ("mode", {40: b"xyz-plain64\0"}, "xyz"), ("hash", {72: b"crc32\0"}, "crc32"), ("key", {108: huge}, "overlapping"),
+                ("version", {6: b"\x00\x63"}, "version"), ("other salt", {slot + 8: huge}, "password")):
+            bad = bytearray(good)
+            for at, value in changes.items():
+                bad[luks + at:luks + at + len(value)] = value
+            self.file("e.qcow2", bytes(bad))
+            with self.subTest(name):
+                self.assert_bad(self.drive("e.qcow2", "qcow2", password_file="right"), "hda", "e.qcow2", word)
+                result = self.whistler("img", "convert", "-O", "raw", *secret, "--image-opts",
+                                       "driver=qcow2,file.filename=e.qcow2,encrypt.key-secret=s", "out")
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertIn(word, result.stderr)
+                self.assertFalse(self.path("out").exists())
+
     def test_empty_and_odd_sizes(self):
         self.assert_bad(self.drive(self.raw_disk("empty.raw", 0)), "hda", "empty.raw")
         self.assert_bad(self.drive(self.file("short.qcow2", b"QFI\xfb"), "qcow2"), "hda", "short.qcow2")
