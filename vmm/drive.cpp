@@ -20,6 +20,7 @@ OpenOptions Drive::open_options(const std::string& file, const std::string& form
 void Drive::insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format) {
   auto drive_image = std::make_unique<DriveImage>(std::move(image), counts_, failed_);
   image_ = drive_image.get();
+  image_->record_for(&bitmaps_);
   std::unique_ptr<BlockDevice> top = std::move(drive_image);
   if (is_writethrough(description_.cache)) {
     top = std::make_unique<WritePolicy>(std::move(top), true, DetectZeroes::kOff);
@@ -30,6 +31,7 @@ void Drive::insert(std::unique_ptr<BlockDevice> image, const std::string& file, 
 
 std::unique_ptr<BlockDevice> Drive::remove() {
   image_ = nullptr;
+  bitmaps_ = {};
   renamed({}, {});
   return std::move(device_);
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "block/crypto/secret.hpp"
+#include "block/dirty_bitmap.hpp"
 #include "block/drive_image.hpp"
 #include "block/open.hpp"
 #include "vmm/config/description.hpp"
@@ -35,6 +36,9 @@ class Drive {
   [[nodiscard]] BlockDevice* device() { return device_.get(); }
   [[nodiscard]] DriveImage* image() { return image_; }
 
+  /// Of the medium that is in it.
+  [[nodiscard]] DirtyBitmaps& bitmaps() { return bitmaps_; }
+
   /// How a file for this drive is to be opened, with the rights the drive has. Writing through is not the
   /// image's affair: insert() sees to it.
   [[nodiscard]] OpenOptions open_options(const std::string& file, const std::string& format) const;
@@ -58,6 +62,7 @@ class Drive {
   SpaceWaiters& space_;
   IoCounts counts_;
   DriveImage::Failed failed_;
+  DirtyBitmaps bitmaps_;
   std::optional<crypto::Secret> password_;
   std::unique_ptr<BlockDevice> device_;
   DriveImage* image_ = nullptr;  // within device_

@@ -7,15 +7,54 @@
 
 namespace whistler {
 
-Backup::Backup(DriveImage& drive, std::unique_ptr<BlockDevice> target, CopySync sync, std::uint64_t cluster)
+Backup::Backup(DriveImage& drive, std::unique_ptr<BlockDevice> target, CopySync sync, std::uint64_t cluster,
+               BackupBitmap bitmap)
     : drive_(drive),
       target_(std::move(target)),
       sync_(sync),
+      bitmap_(std::move(bitmap)),
       copied_(drive.size(), copy_unit_bits(cluster)) {}
 
 void Backup::begin(BlockJob& job) {
   job_ = &job;
   drive_.watch(this);
+  if (bitmap_.bitmap) {
+    bitmap_.bitmap->lend();
+    if (bitmap_.selects) {
+      select();
+    }
+  }
+}
+
+void Backup::select() {
+  selected_.emplace(copied_.disk_bytes(), copied_.granularity_bits());
+  selected_->merge(bitmap_.bitmap->bits());
+  for (std::uint64_t at = 0; at < copied_.disk_bytes();) {
+    const auto stretch = selected_->stretch(at);
+    if (!stretch.dirty) {
+      copied_.set(at, stretch.bytes);
+    }
+    at += stretch.bytes;
+  }
+}
+
+DirtyBits Backup::left_dirty(bool well) const {
+  auto left = bitmap_.bitmap->bits();
+  if (well && bitmap_.mode != BackupBitmap::Mode::kNever) {
+    left.clear();
+  } else if (bitmap_.mode == BackupBitmap::Mode::kAlways) {
+    const auto unit = left.granularity();
+    for (std::uint64_t at = 0; at < copied_.disk_bytes();) {
+      const auto stretch = copied_.stretch(at);
+      const auto begin = align_up(at, unit);
+      at += stretch.bytes;
+      const auto end = at == copied_.disk_bytes() ? at : align_down(at, unit);
+      if (stretch.dirty && begin < end) {
+        left.clear(begin, end - begin);
+      }
+    }
+  }
+  return left;
 }
 
 Task<Copied> Backup::copy(std::uint64_t begin, std::uint64_t end, const CopyBuffer& buffer) {
@@ -88,7 +127,7 @@ Task<Result<void>> Backup::ask(BlockJob& job, Trouble trouble) {
 
 Task<Result<void>> Backup::run(BlockJob& job) {
   const auto size = drive_.size();
-  job.expect(size);
+  job.expect(selected_ ? selected_->count() : size);
   const CopyBuffer buffer(static_cast<std::size_t>(std::max(job.piece_bytes(), copied_.granularity())));
   const bool only_changes = sync_ == CopySync::kNone;
   Result<void> done;
@@ -102,7 +141,15 @@ Task<Result<void>> Backup::run(BlockJob& job) {
       continue;
     }
     const auto piece = std::max(job.piece_bytes(), copied_.granularity());
-    const auto length = std::min(piece, size - at);
+    auto length = std::min(piece, size - at);
+    if (selected_) {
+      const auto stretch = selected_->stretch(at);
+      if (!stretch.dirty) {
+        at += stretch.bytes;
+        continue;
+      }
+      length = std::min(length, stretch.bytes);
+    }
     auto copied = co_await copy(at, at + length, buffer);
     if (!copied.result) {
       Trouble own{copied.result.error(), copied.write};
@@ -127,9 +174,16 @@ Task<void> Backup::clean_up() {
   co_await drive_.hold();
   drive_.watch(nullptr);
   drive_.release();
-  // What it holds is durable if the job went well, and of no interest otherwise.
-  static_cast<void>(co_await target_->close());
+  // What it holds is durable if the job went well, and of no interest otherwise: except to a bitmap.
+  const auto closed = co_await target_->close();
   target_.reset();
+  if (bitmap_.bitmap) {
+    const bool well = job_->status() != JobStatus::kAborting;
+    if (!closed) {
+      bitmap_.mode = BackupBitmap::Mode::kNever;
+    }
+    bitmap_.bitmap->give_back(left_dirty(well));
+  }
 }
 
 }  // namespace whistler

@@ -9,12 +9,12 @@
 
 namespace whistler::qmp {
 
-CopyTarget CopyTarget::take(Arguments& arguments) {
+CopyTarget CopyTarget::take(Arguments& arguments, CopySync sync) {
   static constexpr std::array<std::string_view, 2> kModes = {"absolute-paths", "existing"};
   CopyTarget target;
   target.file = arguments.text("target");
   target.format = arguments.text_or("format", {});
-  target.sync = take_copy_sync(arguments);
+  target.sync = sync;
   target.make = arguments.word_or("mode", kModes, 0) == 0;
   return target;
 }

@@ -6,6 +6,8 @@
 #include <array>
 #include <string_view>
 
+#include "vmm/monitor/qmp_bitmaps.hpp"
+
 namespace whistler::qmp {
 namespace {
 
@@ -65,10 +67,9 @@ MadeAction make_abort(MachineControl&, DriveClaims&, Arguments& arguments) {
 }
 
 /// What a transaction may consist of.
-using Make = MadeAction (*)(MachineControl& machine, DriveClaims& claims, Arguments& data);
 struct Kind {
   std::string_view type;
-  Make make;
+  MakeAction make;
   bool grouped = false;  ///< whether it starts a job that can be completed with others
 };
 constexpr auto kActions = std::to_array<Kind>({
@@ -76,20 +77,14 @@ constexpr auto kActions = std::to_array<Kind>({
     {"blockdev-snapshot-internal-sync", make_internal_snapshot_action},
     {"drive-backup", make_backup_action, true},
     {"blockdev-backup", make_node_backup_action, true},
+    {"block-dirty-bitmap-add", make_bitmap_add_action},
+    {"block-dirty-bitmap-remove", make_bitmap_remove_action},
+    {"block-dirty-bitmap-clear", make_bitmap_clear_action},
+    {"block-dirty-bitmap-enable", make_bitmap_enable_action},
+    {"block-dirty-bitmap-disable", make_bitmap_disable_action},
+    {"block-dirty-bitmap-merge", make_bitmap_merge_action},
     {"abort", make_abort, true},
 });
-
-Task<Answer<Json>> run_one(MachineControl& machine, Make make, Arguments arguments) {
-  DriveClaims claims(machine.pc().jobs());
-  auto made = make(machine, claims, arguments);
-  if (!made) {
-    co_return std::unexpected(made.error());
-  }
-  Actions actions;
-  actions.push_back(std::move(*made));
-  auto done = co_await run(machine, std::move(actions));
-  co_return done;
-}
 
 /// One member of the list that a transaction is given.
 MadeAction make_action(MachineControl& machine, DriveClaims& claims, const Json& one, bool grouped) {
@@ -115,20 +110,16 @@ MadeAction make_action(MachineControl& machine, DriveClaims& claims, const Json&
 
 }  // namespace
 
-Task<Answer<Json>> snapshot_sync(MachineControl& machine, Arguments arguments) {
-  return run_one(machine, make_snapshot_action, std::move(arguments));
-}
-
-Task<Answer<Json>> snapshot_internal_sync(MachineControl& machine, Arguments arguments) {
-  return run_one(machine, make_internal_snapshot_action, std::move(arguments));
-}
-
-Task<Answer<Json>> drive_backup(MachineControl& machine, Arguments arguments) {
-  return run_one(machine, make_backup_action, std::move(arguments));
-}
-
-Task<Answer<Json>> blockdev_backup(MachineControl& machine, Arguments arguments) {
-  return run_one(machine, make_node_backup_action, std::move(arguments));
+Task<Answer<Json>> run_action(MachineControl& machine, MakeAction make, Arguments arguments) {
+  DriveClaims claims(machine.pc().jobs());
+  auto made = make(machine, claims, arguments);
+  if (!made) {
+    co_return std::unexpected(made.error());
+  }
+  Actions actions;
+  actions.push_back(std::move(*made));
+  auto done = co_await run(machine, std::move(actions));
+  co_return done;
 }
 
 Task<Answer<Json>> transaction(MachineControl& machine, Arguments arguments) {

@@ -27,6 +27,7 @@ class DriveAction {
 };
 
 using MadeAction = Answer<std::unique_ptr<DriveAction>>;
+using MakeAction = MadeAction (*)(MachineControl& machine, DriveClaims& claims, Arguments& arguments);
 // What their commands ask for. The drives they work on are claimed.
 [[nodiscard]] MadeAction make_snapshot_action(MachineControl& machine, DriveClaims& claims,
                                               Arguments& arguments);
@@ -38,13 +39,11 @@ using MadeAction = Answer<std::unique_ptr<DriveAction>>;
                                                  Arguments& arguments);
 
 // The commands. They run piece by piece, and the machine goes on in between.
-[[nodiscard]] Task<Answer<Json>> snapshot_sync(MachineControl& machine, Arguments arguments);
-[[nodiscard]] Task<Answer<Json>> snapshot_internal_sync(MachineControl& machine, Arguments arguments);
+/// The command that is one action alone.
+[[nodiscard]] Task<Answer<Json>> run_action(MachineControl& machine, MakeAction make, Arguments arguments);
 [[nodiscard]] Task<Answer<Json>> delete_internal_snapshot(MachineControl& machine, Arguments arguments);
-[[nodiscard]] Task<Answer<Json>> drive_backup(MachineControl& machine, Arguments arguments);
-[[nodiscard]] Task<Answer<Json>> blockdev_backup(MachineControl& machine, Arguments arguments);
-/// Knows the actions blockdev-snapshot-sync, blockdev-snapshot-internal-sync, drive-backup, blockdev-backup
-/// and abort.
+/// Knows the actions blockdev-snapshot-sync, blockdev-snapshot-internal-sync, drive-backup, blockdev-backup,
+/// block-dirty-bitmap-* and abort.
 [[nodiscard]] Task<Answer<Json>> transaction(MachineControl& machine, Arguments arguments);
 
 }  // namespace whistler::qmp

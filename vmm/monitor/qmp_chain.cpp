@@ -251,7 +251,7 @@ Task<Answer<Json>> drive_mirror(MachineControl& machine, Arguments arguments) {
   auto settings = take_job_settings(arguments);
   settings.on_source_error = take_error_policy(arguments, "on-source-error");
   settings.on_target_error = take_error_policy(arguments, "on-target-error");
-  auto target = CopyTarget::take(arguments);
+  auto target = CopyTarget::take(arguments, take_copy_sync(arguments));
   // How QEMU does it; the result is the same.
   for (const auto* key : {"granularity", "buf-size"}) {
     static_cast<void>(arguments.number_or(key, 0));

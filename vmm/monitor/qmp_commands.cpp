@@ -9,6 +9,7 @@
 #include "vmm/board_pc.hpp"
 #include "vmm/monitor/drive_action.hpp"
 #include "vmm/monitor/events.hpp"
+#include "vmm/monitor/qmp_bitmaps.hpp"
 #include "vmm/monitor/qmp_chain.hpp"
 #include "vmm/monitor/qmp_guest.hpp"
 #include "vmm/monitor/qmp_input.hpp"
@@ -49,6 +50,11 @@ template <Task<Answer<Json>> (*Do)(MachineControl&, Arguments)>
 void later(MachineControl& machine, Arguments& arguments, Reply reply) {
   const std::scoped_lock lock(machine.pc().lock());
   machine.pc().pending().start<Answer<Json>>(Do(machine, std::move(arguments)), std::move(reply));
+}
+
+template <MakeAction Make>
+Task<Answer<Json>> alone(MachineControl& machine, Arguments arguments) {
+  return run_action(machine, Make, std::move(arguments));
 }
 
 /// A command that takes no arguments and returns nothing.
@@ -195,14 +201,20 @@ std::span<const Command> commands() {
       {"blockdev-remove-medium", later<remove_medium>},
       {"block_resize", later<resize_disk>},
       {"query-named-block-nodes", now<query_named_block_nodes>},
-      {"blockdev-snapshot-sync", later<snapshot_sync>},
-      {"blockdev-snapshot-internal-sync", later<snapshot_internal_sync>},
+      {"blockdev-snapshot-sync", later<alone<make_snapshot_action>>},
+      {"blockdev-snapshot-internal-sync", later<alone<make_internal_snapshot_action>>},
       {"blockdev-snapshot-delete-internal-sync", later<delete_internal_snapshot>},
       {"transaction", later<transaction>},
+      {"block-dirty-bitmap-add", later<alone<make_bitmap_add_action>>},
+      {"block-dirty-bitmap-remove", later<alone<make_bitmap_remove_action>>},
+      {"block-dirty-bitmap-clear", later<alone<make_bitmap_clear_action>>},
+      {"block-dirty-bitmap-enable", later<alone<make_bitmap_enable_action>>},
+      {"block-dirty-bitmap-disable", later<alone<make_bitmap_disable_action>>},
+      {"block-dirty-bitmap-merge", later<alone<make_bitmap_merge_action>>},
       {"blockdev-add", later<add_node>},
       {"blockdev-del", later<delete_node>},
-      {"blockdev-backup", later<blockdev_backup>},
-      {"drive-backup", later<drive_backup>},
+      {"blockdev-backup", later<alone<make_node_backup_action>>},
+      {"drive-backup", later<alone<make_backup_action>>},
       {"drive-mirror", later<drive_mirror>},
       {"block-commit", now<block_commit>},
       {"block-stream", now<block_stream>},

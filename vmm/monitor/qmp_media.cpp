@@ -9,6 +9,7 @@
 #include "block/jobs/rebase.hpp"
 #include "block/open.hpp"
 #include "vmm/monitor/job_arguments.hpp"
+#include "vmm/monitor/qmp_bitmaps.hpp"
 
 namespace whistler::qmp {
 namespace {
@@ -151,6 +152,9 @@ Json inserted(Drive& drive) {
                 {{"writeback", !is_writethrough(description.cache)},
                  {"direct", is_direct(description.cache)},
                  {"no-flush", description.cache == CacheMode::kUnsafe}}}};
+  if (!drive.bitmaps().all().empty()) {
+    json["dirty-bitmaps"] = bitmap_list(drive);
+  }
   for (const auto* limit : {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"}) {
     json[limit] = 0;
   }
@@ -300,7 +304,8 @@ Task<Answer<Json>> change_medium(MachineControl& machine, Arguments arguments) {
       co_return could_not_open(file, image.error(), patience.stop());
     }
   }
-  auto done = co_await change_disc(machine, claims, drive, request, std::move(*image), std::move(path), format);
+  auto done =
+      co_await change_disc(machine, claims, drive, request, std::move(*image), std::move(path), format);
   co_return done;
 }
 
