@@ -356,8 +356,9 @@ TEST_CASE("backup_to_a_node_that_was_added", "[monitor]") {
 TEST_CASE("jobs_of_one_transaction_keep_apart", "[monitor]") {
   Machine m;
   const auto backup = [&](const char* drive, const char* id, const char* target) {
-    return Json{{"type", "drive-backup"},
-                {"data", {{"device", drive}, {"job-id", id}, {"target", m.folder / target}, {"sync", "full"}}}};
+    return Json{
+        {"type", "drive-backup"},
+        {"data", {{"device", drive}, {"job-id", id}, {"target", m.folder / target}, {"sync", "full"}}}};
   };
   CHECK(m.refusal("transaction", {{"actions", {backup("hda", "a", "1"), backup("hda", "b", "2")}}}) ==
         "Node 'hda' is busy: only one job at a time can work on it");
@@ -374,7 +375,8 @@ TEST_CASE("node_is_lent_once", "[monitor]") {
                                  {"node-name", "one"},
                                  {"file", {{"driver", "file"}, {"filename", m.folder / "copy"}}}}));
   const auto backup = [&](const char* drive) {
-    return Json{{"type", "blockdev-backup"}, {"data", {{"device", drive}, {"target", "one"}, {"sync", "full"}}}};
+    return Json{{"type", "blockdev-backup"},
+                {"data", {{"device", drive}, {"target", "one"}, {"sync", "full"}}}};
   };
   CHECK(m.refusal("transaction", {{"actions", {backup("hda"), backup("hdb")}}}) ==
         "Node 'one' is busy: it is the target of another job");
@@ -395,7 +397,8 @@ Json grouped(const Machine& m, bool auto_finalize = true) {
                   {"speed", speed},
                   {"auto-finalize", auto_finalize}}}};
   };
-  return {{"actions", {backup("hda", 0), backup("hdb", 1)}}, {"properties", {{"completion-mode", "grouped"}}}};
+  return {{"actions", {backup("hda", 0), backup("hdb", 1)}},
+          {"properties", {{"completion-mode", "grouped"}}}};
 }
 
 }  // namespace
@@ -451,9 +454,9 @@ TEST_CASE("only_jobs_can_be_grouped", "[monitor]") {
   Machine m;
   const Json snapshot = {{"type", "blockdev-snapshot-sync"},
                          {"data", {{"device", "hda"}, {"snapshot-file", m.folder / "x"}}}};
-  CHECK(m.refusal("transaction",
-                  {{"actions", {snapshot}}, {"properties", {{"completion-mode", "grouped"}}}}) ==
-        "Action 'blockdev-snapshot-sync' does not support transaction property completion-mode = grouped");
+  CHECK(
+      m.refusal("transaction", {{"actions", {snapshot}}, {"properties", {{"completion-mode", "grouped"}}}}) ==
+      "Action 'blockdev-snapshot-sync' does not support transaction property completion-mode = grouped");
   CHECK(m.refusal("transaction", {{"actions", {snapshot}}, {"properties", {{"completion-mode", "some"}}}}) ==
         "Parameter 'completion-mode' does not accept value 'some'");
   CHECK(m.refusal("transaction", {{"actions", {snapshot}}, {"properties", {{"mode", "grouped"}}}}) ==
@@ -466,8 +469,11 @@ TEST_CASE("backup_is_compressed_where_that_is_asked_for", "[monitor]") {
     m.put(0, at, 'c');
   }
   const auto backup = [&](const char* target, const char* format) {
-    return Json{{"device", "hda"},  {"target", m.folder / target}, {"format", format},
-                {"sync", "full"}, {"compress", true}};
+    return Json{{"device", "hda"},
+                {"target", m.folder / target},
+                {"format", format},
+                {"sync", "full"},
+                {"compress", true}};
   };
   CHECK(m.refusal("drive-backup", backup("copy.raw", "raw")) ==
         "Compression is not supported for this drive " + (m.folder / "copy.raw"));
@@ -505,6 +511,17 @@ TEST_CASE("stream_ends_at_the_bottom_it_is_given", "[monitor]") {
   REQUIRE(m.ask("block-stream", stream({{"bottom", "#hda.1"}, {"job-id", "all"}})));
   CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
   CHECK(m.inserted(0)["backing_file_depth"] == 0);
+}
+
+TEST_CASE("node_that_refers_to_another_is_refused_by_name", "[monitor]") {
+  Machine m;
+  CHECK(m.refusal("blockdev-add", {{"driver", "raw"}, {"node-name", "n"}, {"file", "other"}}) ==
+        "'file': a reference to node 'other' is not supported: describe the image in its place");
+  CHECK(m.refusal("blockdev-add", {{"driver", "qcow2"},
+                                   {"node-name", "n"},
+                                   {"file", {{"driver", "file"}, {"filename", m.folder / "hda.qcow2"}}},
+                                   {"backing", {{"driver", "raw"}, {"file", "deep"}}}}) ==
+        "'backing.file': a reference to node 'deep' is not supported: describe the image in its place");
 }
 
 TEST_CASE("machine_that_ends_takes_its_jobs_with_it", "[monitor]") {

@@ -18,6 +18,27 @@ Task<Result<OpenNode>> open_writable(Ring& ring, Options options, Stop& stop) {
   co_return opened;
 }
 
+/// Refuses a child that is the name of another node.
+Answer<void> check_children(const Json& options, const std::string& path = {}) {
+  for (const auto* key : {"file", "backing", "data-file", "image"}) {
+    const auto child = options.find(key);
+    if (child == options.end()) {
+      continue;
+    }
+    if (child->is_string() && !child->get<std::string>().empty()) {
+      return refuse(
+          fmt::format("'{}{}': a reference to node '{}' is not supported: describe the image in its place",
+                      path, key, child->get<std::string>()));
+    }
+    if (child->is_object()) {
+      if (auto sound = check_children(*child, fmt::format("{}{}.", path, key)); !sound) {
+        return sound;
+      }
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Task<Answer<Json>> add_node(MachineControl& machine, Arguments arguments) {
@@ -26,6 +47,9 @@ Task<Answer<Json>> add_node(MachineControl& machine, Arguments arguments) {
     if (!options.contains(key) || !options[key].is_string()) {
       co_return refuse(fmt::format("Parameter '{}' is missing", key));
     }
+  }
+  if (auto sound = check_children(options); !sound) {
+    co_return std::unexpected(sound.error());
   }
   const auto name = options["node-name"].get<std::string>();
   auto& nodes = machine.pc().nodes();

@@ -1,6 +1,6 @@
 // QMP's blockdev-add and blockdev-del: images for blockdev-backup to write to.
 //
-// Missing: nodes that refer to other nodes, and nodes in the place of a drive's image.
+// Missing: nodes that refer to other nodes (they are refused), and nodes in the place of a drive's image.
 #pragma once
 
 #include "vmm/monitor/machine_control.hpp"
