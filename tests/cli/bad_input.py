@@ -1,9 +1,11 @@
 """Wrong descriptions, files and arguments: one line that names file, key and reason, status 2, nothing created."""
 
+import itertools
 import os
 import socket
 import struct
 import subprocess
+import threading
 import unittest
 
 from cli_case import NOBODY, CliCase, needs, needs_kvm, needs_root, tool, whistler
@@ -180,7 +182,9 @@ class Drives(CliCase):
                              "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "e.qcow2", "1M")
         self.assertEqual(made.returncode, 0, made.stderr)
         self.assert_bad(self.drive("e.qcow2", "qcow2"), "hda", "e.qcow2", "password")
-        for file in ("wrong", "empty", "gone", "."):
+        os.mkfifo(self.path("fifo"))
+        self.file("huge", "x" * 100_000)
+        for file in ("wrong", "empty", "gone", ".", "fifo", "huge", "/dev/zero"):
             with self.subTest(file):
                 self.assert_bad(self.drive("e.qcow2", "qcow2", password_file=file), "hda")
 
@@ -358,6 +362,31 @@ class Files(CliCase):
         for file in ("gone", ".", "fifo", "/dev/zero", "empty", "long", "huge"):
             with self.subTest(file):
                 self.assert_bad(self.machine(display={"vga": "std"}, vnc={"password_file": file}), "machine.json", "vnc")
+
+    def test_password_file_that_changes_while_it_is_read(self):
+        self.file("right", "secret\n")
+        machine = self.machine(display={"vga": "std"}, vnc={"password_file": "changing"})
+        end = threading.Event()
+
+        def change():
+            for content in itertools.cycle(("", "secret\n", "x" * 5000, "\n", None)):
+                if end.is_set():
+                    return
+                if content is None:
+                    self.path("changing").unlink(missing_ok=True)
+                else:
+                    self.path("changing").write_text(content)
+        changer = threading.Thread(target=change)
+        changer.start()
+        try:
+            for _ in range(20):
+                result = self.whistler("check", machine)
+                self.assertIn(result.returncode, (0, 2), result.stderr)
+                if result.returncode == 2:
+                    self.assert_refused(result, "vnc.password_file")
+        finally:
+            end.set()
+            changer.join()
 
     def test_vnc_addresses(self):
         for listen in ("300.1.1.1", "nosuchhost.invalid", "", "203.0.113.7"):
