@@ -42,6 +42,7 @@ struct NodeFlags {
   unsigned nesting = 0;
   /// As in OpenOptions.
   Stop* stop = nullptr;
+  Stop* let_go = nullptr;
   /// The values of --object secret, by id; for drivers that need a key.
   const std::map<std::string, std::string>* secrets = nullptr;
 };

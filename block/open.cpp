@@ -88,6 +88,7 @@ Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const s
   wanted.read_only = options.read_only;
   wanted.reconnect_delay = kReconnectDelay;
   wanted.stop = options.stop;
+  wanted.let_go = options.let_go;
   auto client = co_await nbd::Client::open(ring, std::move(wanted));
   if (!client) {
     co_return std::unexpected(client.error().within(path));

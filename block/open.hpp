@@ -52,6 +52,8 @@ struct OpenOptions {
   /// Given by who must not be held up, and there until it is open: calls that may block go to threads, and
   /// when it is asked for, opening ends with an error.
   Stop* stop = nullptr;
+  /// When it is asked for, at any time, requests that wait for a server fail.
+  Stop* let_go = nullptr;
 };
 
 /// Opens the image and what it stands on. Messages name the file. Nothing is changed on disk by a read-only

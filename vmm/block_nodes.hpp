@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "base/stop.hpp"
 #include "block/node.hpp"
 
 namespace whistler {
@@ -29,6 +30,8 @@ class BlockNodes {
   void add(const std::string& name, OpenNode node);
   /// Forgets a node that is not lent, and gives it to be closed.
   [[nodiscard]] OpenNode remove(const std::string& name);
+  /// For opening them: makes their requests fail that wait for a server.
+  [[nodiscard]] Stop& servers() { return servers_; }
   /// What a job writes to. The node stays when that is closed.
   [[nodiscard]] std::unique_ptr<BlockDevice> lend(const std::string& name);
   /// When no job runs any more.
@@ -37,6 +40,7 @@ class BlockNodes {
  private:
   std::map<std::string, std::shared_ptr<Entry>> nodes_;
   std::set<std::string> reserved_;
+  Stop servers_;
 };
 
 }  // namespace whistler

@@ -14,10 +14,15 @@ OpenOptions Drive::open_options(const std::string& file, const std::string& form
                                                                    : description_.cache;
   options.allow_remote = description_.remote_backing;
   options.password = password_;
+  options.let_go = servers_.get();
   return options;
 }
 
-void Drive::insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format) {
+void Drive::insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format,
+                   std::unique_ptr<Stop> servers) {
+  if (servers) {
+    servers_ = std::move(servers);
+  }
   auto drive_image = std::make_unique<DriveImage>(std::move(image), counts_, failed_);
   image_ = drive_image.get();
   image_->record_for(&bitmaps_);

@@ -43,8 +43,12 @@ class Drive {
   /// image's affair: insert() sees to it.
   [[nodiscard]] OpenOptions open_options(const std::string& file, const std::string& format) const;
 
-  /// Puts an open image into the empty drive.
-  void insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format);
+  /// Puts an open image into the empty drive. `servers` is the `let_go` it was opened with, if that is not
+  /// the one of open_options().
+  void insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format,
+              std::unique_ptr<Stop> servers = nullptr);
+  /// Makes requests to its images fail that wait for a server.
+  [[nodiscard]] Stop& servers() { return *servers_; }
   /// Takes the medium out, to be closed. The chip must not use it any more.
   [[nodiscard]] std::unique_ptr<BlockDevice> remove();
   /// The drive's image is another file now, with the same content (a snapshot's overlay, ...).
@@ -67,6 +71,7 @@ class Drive {
   std::unique_ptr<BlockDevice> device_;
   DriveImage* image_ = nullptr;  // within device_
   const DriveClaims* claims_ = nullptr;
+  std::unique_ptr<Stop> servers_ = std::make_unique<Stop>();
 };
 
 }  // namespace whistler

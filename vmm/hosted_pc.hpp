@@ -79,7 +79,8 @@ class HostedPc {
   /// Puts the kernel of boot.kernel into memory; nothing if there is none. At start and after each reset.
   [[nodiscard]] Result<std::optional<ProtectedEntry>> load_kernel();
 
-  /// Waits for all I/O of devices; what waits for room on the host's disk fails. Under the lock.
+  /// Waits for all I/O of devices; what waits for room on the host's disk fails, and, once the machine
+  /// ends, in the end what waits for a server. Under the lock.
   void drain();
   /// Gives up what clients wait for, and jobs, then flushes and closes the disks. Under the lock.
   void close_drives();
@@ -124,6 +125,8 @@ class HostedPc {
   [[nodiscard]] Result<void> make_streams();
   [[nodiscard]] Result<void> check_outputs() const;
   [[nodiscard]] Result<void> open_streams();
+  /// Lets go of servers that do not answer, unless it is `over` in time.
+  [[nodiscard]] Task<void> hurry_servers(std::shared_ptr<Stop> over);
   [[nodiscard]] VncConfig vnc_config();
   void note_vnc(const VncEvent& event);
   [[nodiscard]] Result<std::unique_ptr<VncServer>> listen_vnc(const VncConfig& config);

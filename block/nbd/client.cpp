@@ -93,7 +93,10 @@ std::string verified_host(const ClientOptions& options) {
 }  // namespace
 
 Client::Client(Ring& ring, ClientOptions options)
-    : ring_(ring), options_(std::move(options)), given_up_(options_.stop, [this] { give_up(); }) {}
+    : ring_(ring),
+      options_(std::move(options)),
+      given_up_(options_.stop, [this] { give_up(); }),
+      let_go_(options_.let_go, [this] { give_up(); }) {}
 
 Client::~Client() {
   if (connection_) {

@@ -30,8 +30,10 @@ struct ClientOptions {
   std::chrono::seconds open_timeout{0};
   /// What block_status() tells, in place of base:allocation; for looking at bitmaps.
   std::string context = {};
-  /// As long as it is there and is asked for, everything that waits for the server fails. Null: never.
+  /// When one of them is asked for, everything that waits for the server fails. Each may be null, or gone
+  /// before the client: `stop` when it is open, `let_go` when nobody will need that any more.
   Stop* stop = nullptr;
+  Stop* let_go = nullptr;
 };
 
 class Connection;
@@ -102,7 +104,7 @@ class Client final : public BlockDevice {
   std::shared_ptr<Connection> connection_;
   AsyncMutex connecting_;
   RangeLock unaligned_writes_;
-  Stop::Listener given_up_;
+  Stop::Listener given_up_, let_go_;
 };
 
 /// What `whistler nbd --list` asks.

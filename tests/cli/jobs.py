@@ -74,9 +74,9 @@ class Disk(RomCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         return str(self.path(name))
 
-    def run_disk(self, code=WRITER, disk="disk", others=(), **changes):
+    def run_disk(self, code=WRITER, disk="disk", others=(), image=None, **changes):
         drive = {"id": "hda", "interface": "ide", "bus": 0, "unit": 0, "media": "disk", "file": str(self.path(disk)),
-                 "format": "qcow2"}
+                 "format": "qcow2", **(image or {})}
         machine = self.machine_of(code, drives=[drive, *others], name="little",
                                   debug={"exit_port": "0xf4", "console": "file:numbers"}, **changes)
         process = self.start("run", machine, "--qmp", f"unix:{self.path('qmp')},server")
@@ -202,6 +202,20 @@ class Jobs(Disk):
             self.assertEqual(waiting.answer()["error"]["desc"], f"Could not open '{disc}': the machine ends")
             self.assertEqual(process.wait(30), 0)
             self.assertLess(time.monotonic() - begin, 10)
+
+    def test_quit_while_the_server_of_a_disk_is_silent(self):
+        self.raw_disk("far.raw", 8 << 20)
+        server = self.start("nbd", "-f", "raw", "-t", "-k", self.path("far"), self.path("far.raw"))
+        self.until("the server", self.path("far").exists)
+        process = self.run_disk(image={"file": f"nbd+unix:///?socket={self.path('far')}", "format": "raw"})
+        client = self.client()
+        self.wait_for_numbers(5)
+        server.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)  # a write of the guest is on its way now, and stays there
+        self.assertEqual(client.ask("query-status")["return"]["status"], "running")
+        self.ok(client, "quit")
+        self.assertEqual(process.wait(40), 0)
+        self.assertIn("given up", process.stderr.read())
 
     def test_quit_in_the_middle_of_a_job(self):
         self.image("disk")

@@ -73,11 +73,15 @@ Answer<void> pull_out(MachineControl& machine, DriveClaims& claims, Drive& drive
   return {};
 }
 
-/// Takes the disc out of the open tray, once the guest's requests to it have ended: what is to be closed, or
-/// null.
+/// Takes the disc out of the open tray, once the guest's requests to it have ended, or have waited long
+/// enough for its server: what is to be closed, or null.
 Task<Answer<std::unique_ptr<BlockDevice>>> take_out(MachineControl& machine, Drive& drive) {
   AtapiCdrom* cdrom = cdrom_of(machine, drive);
-  co_await cdrom->drain();
+  {
+    PendingWork::Patience patience(machine.pc().pending());
+    const Stop::Listener hurry(&patience.stop(), [&] { drive.servers().ask(patience.stop().why()); });
+    co_await cdrom->drain();
+  }
   if (auto taken = cdrom->lay_in_tray(nullptr); !taken) {  // somebody has pushed it in meanwhile
     co_return refuse(taken.error().message);
   }
@@ -246,7 +250,7 @@ namespace {
 /// A disc that is open already takes the place of the one in the drive, which is closed in the end.
 Task<Answer<Json>> change_disc(MachineControl& machine, DriveClaims& claims, Drive& drive,
                                const TrayRequest& request, std::unique_ptr<BlockDevice> disc,
-                               std::string file, std::string format) {
+                               std::unique_ptr<Stop> servers, std::string file, std::string format) {
   auto open = pull_out(machine, claims, drive, request);
   Answer<std::unique_ptr<BlockDevice>> old;
   if (open) {
@@ -258,7 +262,7 @@ Task<Answer<Json>> change_disc(MachineControl& machine, DriveClaims& claims, Dri
     co_await close_unused(std::move(disc));
     co_return std::unexpected(old.error());
   }
-  drive.insert(std::move(disc), file, format);
+  drive.insert(std::move(disc), file, format, std::move(servers));
   AtapiCdrom* cdrom = cdrom_of(machine, drive);
   const auto laid = cdrom->lay_in_tray(drive.device());
   if (laid) {
@@ -294,18 +298,20 @@ Task<Answer<Json>> change_medium(MachineControl& machine, Arguments arguments) {
     co_return std::unexpected(idle.error());
   }
   auto path = absolute_name(file);
+  auto servers = std::make_unique<Stop>();
   Result<std::unique_ptr<BlockDevice>> image;
   {
     PendingWork::Patience patience(machine.pc().pending());
     auto options = drive.open_options(path, format);
     options.stop = &patience.stop();
+    options.let_go = servers.get();
     image = co_await open_image_task(machine.pc().ring(), std::move(options));
     if (!image) {
       co_return could_not_open(file, image.error(), patience.stop());
     }
   }
-  auto done =
-      co_await change_disc(machine, claims, drive, request, std::move(*image), std::move(path), format);
+  auto done = co_await change_disc(machine, claims, drive, request, std::move(*image), std::move(servers),
+                                   std::move(path), format);
   co_return done;
 }
 

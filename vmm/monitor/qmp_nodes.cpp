@@ -7,14 +7,15 @@
 namespace whistler::qmp {
 namespace {
 
-Task<Result<OpenNode>> open_writable(Ring& ring, Options options, Stop& stop) {
+Task<Result<OpenNode>> open_writable(HostedPc& pc, Options options, Stop& stop) {
   NodeName name;
   name.options = std::move(options);
   NodeFlags flags;
   flags.read_only = false;
   flags.inline_writes = false;
   flags.stop = &stop;
-  auto opened = co_await open_node_task(ring, std::move(name), flags);
+  flags.let_go = &pc.nodes().servers();
+  auto opened = co_await open_node_task(pc.ring(), std::move(name), flags);
   co_return opened;
 }
 
@@ -57,7 +58,7 @@ Task<Answer<Json>> add_node(MachineControl& machine, Arguments arguments) {
     co_return refuse(fmt::format("Duplicate nodes with node-name='{}'", name));
   }
   PendingWork::Patience patience(machine.pc().pending());
-  auto opened = co_await open_writable(machine.pc().ring(), std::move(options), patience.stop());
+  auto opened = co_await open_writable(machine.pc(), std::move(options), patience.stop());
   if (!opened) {
     nodes.give_back(name);
     co_return refuse(patience.stop().asked()
