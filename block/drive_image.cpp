@@ -61,6 +61,7 @@ Task<Result<void>> DriveImage::writev(std::uint64_t offset, IoVec from, WriteFla
   } else {
     done = co_await watched(offset, bytes, image_->writev(offset, from, flags));
   }
+  record(offset, bytes);
   counts_.highest_write = std::max(counts_.highest_write, done ? offset + bytes : 0);
   ended(counts_.writes, begun, bytes, done);
   co_return done;
@@ -89,6 +90,7 @@ Task<Result<void>> DriveImage::discard(std::uint64_t offset, std::uint64_t bytes
   } else {
     done = co_await watched(offset, bytes, image_->discard(offset, bytes));
   }
+  record(offset, bytes);
   ended(counts_.discards, begun, bytes, done);
   co_return done;
 }
@@ -105,7 +107,16 @@ Task<Result<void>> DriveImage::write_zeroes(std::uint64_t offset, std::uint64_t 
   } else {
     done = co_await watched(offset, bytes, image_->write_zeroes(offset, bytes, flags));
   }
+  record(offset, bytes);
   ended(counts_.writes, begun, bytes, done);
+  co_return done;
+}
+
+Task<Result<void>> DriveImage::resize(std::uint64_t bytes) {
+  auto done = co_await image_->resize(bytes);
+  if (done && recorder_ != nullptr) {
+    recorder_->resized(bytes);
+  }
   co_return done;
 }
 

@@ -37,6 +37,15 @@ class ChangeWatcher {
   virtual void after_change(std::uint64_t offset, std::uint64_t bytes) { static_cast<void>(offset + bytes); }
 };
 
+/// Who keeps a record of all changes, from a drive's beginning to its end.
+class ChangeRecorder {
+ public:
+  virtual ~ChangeRecorder() = default;
+  /// The range has changed, or may have: the request may have failed.
+  virtual void recorded(std::uint64_t offset, std::uint64_t bytes) = 0;
+  virtual void resized(std::uint64_t bytes) = 0;
+};
+
 /// Under the machine lock. Jobs work beside it on the image itself, and may put another in its place.
 class DriveImage final : public BlockDevice {
  public:
@@ -60,7 +69,7 @@ class DriveImage final : public BlockDevice {
   [[nodiscard]] Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) override {
     return image_->block_status(offset, bytes);
   }
-  [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override { return image_->resize(bytes); }
+  [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> close() override { return image_->close(); }
 
   /// The image itself, past all of the above.
@@ -75,6 +84,8 @@ class DriveImage final : public BlockDevice {
   }
   /// While it is held: `watcher` is told of every change from now on; null: nobody.
   void watch(ChangeWatcher* watcher) { watcher_ = watcher; }
+  /// Before the first request; `recorder` outlives it.
+  void record_for(ChangeRecorder* recorder) { recorder_ = recorder; }
   /// As long as it is watched, each change holds its range shared while it is made.
   [[nodiscard]] RangeLock& changes() { return changes_; }
 
@@ -100,12 +111,18 @@ class DriveImage final : public BlockDevice {
   /// Writes of all kinds go by this if somebody watches.
   [[nodiscard]] Task<Result<void>> watched(std::uint64_t offset, std::uint64_t bytes,
                                            Task<Result<void>> change);
+  void record(std::uint64_t offset, std::uint64_t bytes) {
+    if (recorder_ != nullptr) {
+      recorder_->recorded(offset, bytes);
+    }
+  }
   void ended(IoCounts::Kind& kind, std::int64_t begun, std::uint64_t bytes, const Result<void>& done);
 
   std::unique_ptr<BlockDevice> image_;
   IoCounts& counts_;
   const Failed& failed_;
   ChangeWatcher* watcher_ = nullptr;
+  ChangeRecorder* recorder_ = nullptr;
   RangeLock changes_;
   std::size_t inside_ = 0;
   WaitQueue emptied_;

@@ -15,6 +15,7 @@
 #include "base/bytes.hpp"
 #include "block/file_lock.hpp"
 #include "block/iovec.hpp"
+#include "block/uring/stoppable.hpp"
 
 namespace whistler {
 
@@ -25,6 +26,8 @@ namespace {
 constexpr std::uint64_t kMaxTransfer = 0x7fff'0000;
 constexpr std::uint64_t kMaxOffset = std::numeric_limits<off_t>::max();
 constexpr std::uint64_t kZeroChunk = 1024 * 1024;
+/// How long the kernel may take to let go of the images of a process that was killed.
+constexpr std::chrono::seconds kLockPatience{2};
 /// Larger buffered writes are worth handing to a kernel worker: copying them takes longer than that.
 constexpr std::uint64_t kMostInline = 64 * 1024;
 
@@ -99,7 +102,7 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_with(Ring& ring, const File
     return std::unexpected(ok.error());
   }
   if (options.lock) {
-    if (auto ok = device->lock(fd, options.read_only); !ok) {
+    if (auto ok = device->lock(fd, options.read_only, kLockPatience); !ok) {
       return std::unexpected(ok.error());
     }
   }
@@ -112,10 +115,34 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open_with(Ring& ring, const File
   return device;
 }
 
-Result<void> FileDevice::lock(int fd, bool read_only) const {
+namespace {
+
+using Opening = Result<std::unique_ptr<FileDevice>> (*)(Ring&, const FileOptions&);
+
+Task<Result<std::unique_ptr<FileDevice>>> with(Opening open, Ring& ring, FileOptions options, Stop* stop) {
+  auto path = options.path;
+  auto call = [open, &ring, options = std::move(options)] { return open(ring, options); };
+  auto opened = co_await in_thread(ring, std::move(call), stop);
+  if (!opened) {
+    co_return fail(ErrorCode::kCancelled, fmt::format("{}: opening it was given up", path));
+  }
+  co_return std::move(*opened);
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<FileDevice>>> open_file_task(Ring& ring, FileOptions options, Stop* stop) {
+  return with(&FileDevice::open, ring, std::move(options), stop);
+}
+
+Task<Result<std::unique_ptr<FileDevice>>> create_file_task(Ring& ring, FileOptions options, Stop* stop) {
+  return with(&FileDevice::create, ring, std::move(options), stop);
+}
+
+Result<void> FileDevice::lock(int fd, bool read_only, std::chrono::milliseconds patience) const {
   const std::uint8_t held = read_only ? kConsistentRead : kConsistentRead | kWrite | kResize;
   const std::uint8_t withheld = options_.force_share ? 0 : kWrite | kResize;
-  return lock_image(fd, options_.path, held, withheld);
+  return lock_image(fd, options_.path, held, withheld, patience);
 }
 
 FileDevice::~FileDevice() {
@@ -130,11 +157,17 @@ Result<void> FileDevice::inspect() {
   if (::fstat(fd_, &status) != 0) {
     return fail_errno(errno, fmt::format("{}: cannot be examined", name()));
   }
+  const bool device = options_.driver != "file";
+  if (device && !S_ISBLK(status.st_mode) && !S_ISCHR(status.st_mode)) {
+    return fail(ErrorCode::kInvalid, fmt::format("{}: is neither a block nor a character device", name()),
+                fmt::format("'{}' driver requires '{}' to be either a character or block device",
+                            options_.driver, name()));
+  }
   if (S_ISDIR(status.st_mode)) {
     return fail(ErrorCode::kInvalid, fmt::format("{}: is a directory, not a disk image", name()),
                 fmt::format("'file' driver requires '{}' to be a regular file", name()));
   }
-  block_device_ = S_ISBLK(status.st_mode) || (options_.character_device && S_ISCHR(status.st_mode));
+  block_device_ = device || S_ISBLK(status.st_mode);
   if (!block_device_ && !S_ISREG(status.st_mode)) {
     return fail(ErrorCode::kInvalid, fmt::format("{}: is neither a file nor a block device", name()),
                 fmt::format("'file' driver requires '{}' to be a regular file", name()));
@@ -322,7 +355,7 @@ Task<Result<void>> FileDevice::flush() {
   while (error == -EINTR || error == -EAGAIN) {
     error = co_await ring_.fdatasync(fd_);
   }
-  if (error == -EINVAL && options_.character_device) {
+  if (error == -EINVAL && options_.driver != "file") {
     co_return Result<void>{};  // such as /dev/null: it keeps nothing
   }
   if (error < 0) {

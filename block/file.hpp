@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/async.hpp"
+#include "base/stop.hpp"
 #include "block/block_device.hpp"
 #include "block/cache_mode.hpp"
 #include "block/range_lock.hpp"
@@ -25,8 +27,9 @@ struct FileOptions {
   /// Buffered writes by a system call on the spot, where they cost a copy, instead of through a kernel
   /// worker. For tools: it may block on a congested disk, which a machine's thread must not.
   bool inline_writes = false;
-  /// Take a character device, too (QEMU's host_device): like a block device it does not grow.
-  bool character_device = false;
+  /// By QEMU's names what it must be: "file" (or a block device), else a block or character device, which
+  /// does not grow.
+  std::string driver = "file";
 };
 
 /// Unlike a guest's disk it grows: a write beyond size() extends the file (with a hole in between), and a
@@ -69,7 +72,7 @@ class FileDevice final : public BlockDevice {
   [[nodiscard]] static Result<std::unique_ptr<FileDevice>> open_with(Ring& ring, const FileOptions& options,
                                                                      bool make);
   [[nodiscard]] Result<void> inspect();
-  [[nodiscard]] Result<void> lock(int fd, bool read_only) const;
+  [[nodiscard]] Result<void> lock(int fd, bool read_only, std::chrono::milliseconds patience = {}) const;
   [[nodiscard]] Result<void> check_write(std::uint64_t offset, std::uint64_t bytes) const;
   [[nodiscard]] std::unexpected<Error> io_error(int errnum, std::string_view verb, std::uint64_t offset,
                                                 std::uint64_t bytes) const;
@@ -110,5 +113,13 @@ class FileDevice final : public BlockDevice {
   std::uint32_t alignment_ = 1;  ///< of offsets, lengths and memory under O_DIRECT
   RangeLock direct_writes_;      ///< keeps read-modify-write of one block apart from other writes to it
 };
+
+/// FileDevice::open() for who must not be held up by a slow file system: on a thread, until `stop` (may be
+/// null: then it is the same) is asked for.
+[[nodiscard]] Task<Result<std::unique_ptr<FileDevice>>> open_file_task(Ring& ring, FileOptions options,
+                                                                       Stop* stop);
+/// The same for create().
+[[nodiscard]] Task<Result<std::unique_ptr<FileDevice>>> create_file_task(Ring& ring, FileOptions options,
+                                                                         Stop* stop);
 
 }  // namespace whistler

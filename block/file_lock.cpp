@@ -12,6 +12,7 @@
 #include <fstream>
 #include <string_view>
 #include <system_error>
+#include <thread>
 
 #include "base/log.hpp"
 
@@ -22,6 +23,7 @@ namespace {
 constexpr off_t kHeldBase = 100;
 constexpr off_t kWithheldBase = 200;
 constexpr unsigned kPermissions = 4;
+constexpr std::chrono::milliseconds kAgain{20};
 
 struct flock one_byte(short type, off_t at) {
   struct flock lock{};
@@ -92,9 +94,7 @@ constexpr std::array<std::string_view, kPermissions> kWithholds = {
 constexpr std::array<std::string_view, kPermissions> kPermissionNames = {"consistent read", "write",
                                                                          "write unchanged", "resize"};
 
-}  // namespace
-
-Result<void> lock_image(int fd, const std::string& path, std::uint8_t held, std::uint8_t withheld) {
+Result<void> try_lock(int fd, const std::string& path, std::uint8_t held, std::uint8_t withheld) {
   for (unsigned n = 0; n < kPermissions; ++n) {
     for (const auto& [mask, base] : {std::pair{held, kHeldBase}, std::pair{withheld, kWithheldBase}}) {
       auto lock = one_byte(F_RDLCK, base + static_cast<off_t>(n));
@@ -123,6 +123,24 @@ Result<void> lock_image(int fd, const std::string& path, std::uint8_t held, std:
     }
   }
   return {};
+}
+
+}  // namespace
+
+Result<void> lock_image(int fd, const std::string& path, std::uint8_t held, std::uint8_t withheld,
+                        std::chrono::milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (true) {
+    auto locked = try_lock(fd, path, held, withheld);
+    const bool taken = !locked && locked.error().code == ErrorCode::kBusy;
+    if (taken) {
+      unlock_image(fd);  // some of them may be held: others must not wait for those
+    }
+    if (!taken || std::chrono::steady_clock::now() >= deadline || !find_holder(fd).empty()) {
+      return locked;
+    }
+    std::this_thread::sleep_for(kAgain);
+  }
 }
 
 void unlock_image(int fd) {

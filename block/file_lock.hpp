@@ -7,6 +7,7 @@
 // file locking" and what `cat /proc/locks` shows beside a running qemu-io.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -23,10 +24,14 @@ enum ImagePermission : std::uint8_t {
 };
 
 /// Takes the locks on the open file `fd` (they go when it is closed): what is done, and what others must not
-/// do. kBusy, naming the holder where it can be found out, if somebody is in the way. A file system without
-/// such locks is warned about once and taken as unlocked.
+/// do. kBusy, naming the holder where it can be found out, if somebody is in the way: none is held then. A
+/// file system without such locks is warned about once and taken as unlocked.
+///
+/// A process that was killed holds its locks for a moment longer: the kernel closes its io_uring, and the
+/// files in it, behind its back. Who holds them then is no process any more; that is waited for, blocking, at
+/// most `patience`.
 [[nodiscard]] Result<void> lock_image(int fd, const std::string& path, std::uint8_t held,
-                                      std::uint8_t withheld);
+                                      std::uint8_t withheld, std::chrono::milliseconds patience = {});
 
 /// Gives up all of them.
 void unlock_image(int fd);

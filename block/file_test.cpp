@@ -2,12 +2,19 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <chrono>
 #include <csignal>
+#include <cstring>
 #include <random>
+#include <thread>
+#include <utility>
 
+#include "base/unique_fd.hpp"
 #include "block/file_lock.hpp"
 #include "block/test_support.hpp"
 
@@ -245,6 +252,74 @@ TEST_CASE("file_lock_refuses_a_second_writer_and_names_the_first", "[file]") {
   CHECK(FileDevice::open(*ring, {.path = directory.file("f"), .read_only = true, .force_share = true})
             .has_value());
   CHECK(FileDevice::open(*ring, {.path = directory.file("f"), .lock = false}).has_value());
+}
+
+namespace {
+
+/// A locked file that no process has open any more: its descriptor is on its way through a socket.
+struct LockInFlight {
+  int ends[2] = {-1, -1};
+  explicit LockInFlight(const std::string& path) {
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(lock_image(file.get(), path, kConsistentRead | kWrite, kWrite));
+    char byte = 0;
+    iovec data{&byte, 1};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    msghdr message{};
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    auto* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = file.get();
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    REQUIRE(::sendmsg(ends[0], &message, 0) == 1);
+  }
+  void end() {
+    for (auto& end : ends) {
+      ::close(std::exchange(end, -1));
+    }
+  }
+  ~LockInFlight() { end(); }
+};
+
+}  // namespace
+
+TEST_CASE("lock_that_no_process_holds_any_more_is_waited_for", "[file]") {
+  TemporaryDirectory directory;
+  const auto path = directory.file("f");
+  make_file(path, Bytes(512));
+  LockInFlight dead(path);
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  const auto busy =
+      lock_image(file.get(), path, kConsistentRead | kWrite, kWrite, std::chrono::milliseconds(100));
+  REQUIRE_FALSE(busy);
+  CHECK(busy.error().code == ErrorCode::kBusy);
+  std::thread kernel([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    dead.end();
+  });
+  const auto ring = make_ring();
+  const auto device = FileDevice::open(*ring, {.path = path});
+  kernel.join();
+  INFO((device ? std::string() : device.error().message));
+  CHECK(device);
+}
+
+TEST_CASE("lock_that_a_living_process_holds_is_not_waited_for", "[file]") {
+  TemporaryDirectory directory;
+  const auto path = directory.file("f");
+  make_file(path, Bytes(512));
+  const auto ring = make_ring();
+  const auto first = FileDevice::open(*ring, {.path = path});
+  REQUIRE(first);
+  const auto begun = std::chrono::steady_clock::now();
+  CHECK_FALSE(FileDevice::open(*ring, {.path = path}));
+  CHECK(std::chrono::steady_clock::now() - begun < std::chrono::seconds(1));
 }
 
 TEST_CASE("file_lock_lets_many_readers_in", "[file]") {

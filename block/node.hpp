@@ -40,6 +40,9 @@ struct NodeFlags {
   bool discard = true;
   /// How many images led to this one by naming it their parent, where a format opens that itself.
   unsigned nesting = 0;
+  /// As in OpenOptions.
+  Stop* stop = nullptr;
+  Stop* let_go = nullptr;
   /// The values of --object secret, by id; for drivers that need a key.
   const std::map<std::string, std::string>* secrets = nullptr;
 };

@@ -87,32 +87,10 @@ Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, con
   co_return opened;
 }
 
-/// Whether what `path` names is of the kind the driver is for; what is not there is for opening it to say.
-Result<void> check_kind(std::string_view driver, const std::string& path, bool read_only) {
-  struct stat status{};
-  if (::stat(path.c_str(), &status) != 0) {
-    return {};
-  }
-  if (S_ISDIR(status.st_mode) && !read_only) {
-    return refuse(fmt::format("Could not open '{}': Is a directory", path));
-  }
-  if (driver == "file" && !S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
-    return refuse(fmt::format("'file' driver requires '{}' to be a regular file", path));
-  }
-  if (driver != "file" && !S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode)) {
-    return refuse(
-        fmt::format("'{}' driver requires '{}' to be either a character or block device", driver, path));
-  }
-  return {};
-}
-
 Task<Result<OpenNode>> Opener::open_file(std::string driver, Options options, NodeFlags flags) {
   const auto path = option_text(options, "filename");
   if (!path) {
     co_return refuse(fmt::format("The '{}' block driver requires a file name", driver));
-  }
-  if (auto ok = check_kind(driver, *path, flags.read_only); !ok) {
-    co_return std::unexpected(ok.error());
   }
   const auto locking = option_text(options, "locking").value_or("auto");
   if (option_text(options, "aio").value_or("") == "native" && !is_direct(flags.cache)) {
@@ -123,13 +101,14 @@ Task<Result<OpenNode>> Opener::open_file(std::string driver, Options options, No
   if (auto ok = check_unused(options, "file", true); !ok) {
     co_return std::unexpected(ok.error());
   }
-  auto file = FileDevice::open(ring, {.path = *path,
-                                      .read_only = flags.read_only,
-                                      .cache = flags.cache,
-                                      .lock = flags.lock && locking != "off",
-                                      .force_share = flags.force_share,
-                                      .inline_writes = flags.inline_writes,
-                                      .character_device = driver != "file"});
+  FileOptions wanted{.path = *path,
+                     .read_only = flags.read_only,
+                     .cache = flags.cache,
+                     .lock = flags.lock && locking != "off",
+                     .force_share = flags.force_share,
+                     .inline_writes = flags.inline_writes,
+                     .driver = driver};
+  auto file = co_await open_file_task(ring, std::move(wanted), flags.stop);
   if (!file) {
     co_return std::unexpected(file.error());
   }

@@ -13,6 +13,7 @@
 #include "block/nbd/client.hpp"
 #include "block/qcow2/image.hpp"
 #include "block/raw.hpp"
+#include "block/uring/stoppable.hpp"
 #include "block/write_policy.hpp"
 
 namespace whistler {
@@ -33,20 +34,25 @@ struct Chain {
   };
   std::vector<Link> links;
 
-  Result<void> enter(const std::string& path) {
-    struct stat status{};
-    if (::stat(path.c_str(), &status) != 0) {
-      return {};  // opening it says why
+  Task<Result<void>> enter(Ring& ring, std::string path, Stop* stop) {
+    auto look = [path] {
+      struct stat status{};
+      return ::stat(path.c_str(), &status) == 0 ? std::optional(status) : std::nullopt;
+    };
+    const auto looked = co_await in_thread(ring, std::move(look), stop);
+    if (!looked || !*looked) {
+      co_return Result<void>{};  // opening it says why
     }
+    const auto& status = **looked;
     const bool seen = std::any_of(links.begin(), links.end(), [&](const Link& link) {
       return link.device == status.st_dev && link.inode == status.st_ino;
     });
     if (seen) {
-      return fail(ErrorCode::kInvalid,
-                  fmt::format("{}: is its own backing file, directly or by way of others", path));
+      co_return fail(ErrorCode::kInvalid,
+                     fmt::format("{}: is its own backing file, directly or by way of others", path));
     }
     links.push_back({status.st_dev, status.st_ino});
-    return {};
+    co_return Result<void>{};
   }
 };
 
@@ -62,7 +68,7 @@ FileOptions file_options(const OpenOptions& options, const std::string& path) {
 /// What lies at the bottom of a layer: a host file, or a disk on an NBD server.
 Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const std::string& path) {
   if (!nbd::is_target(path)) {
-    auto file = FileDevice::open(ring, file_options(options, path));
+    auto file = co_await open_file_task(ring, file_options(options, path), options.stop);
     if (!file) {
       co_return std::unexpected(file.error());
     }
@@ -81,6 +87,8 @@ Task<Result<Device>> open_bottom(Ring& ring, const OpenOptions& options, const s
   wanted.export_name = target->export_name;
   wanted.read_only = options.read_only;
   wanted.reconnect_delay = kReconnectDelay;
+  wanted.stop = options.stop;
+  wanted.let_go = options.let_go;
   auto client = co_await nbd::Client::open(ring, std::move(wanted));
   if (!client) {
     co_return std::unexpected(client.error().within(path));
@@ -136,7 +144,7 @@ std::unexpected<Error> needs_password(const OpenOptions& options) {
               fmt::format("{}: the image is encrypted, so its password must be given", options.path));
 }
 
-Task<Result<Device>> open_luks(const OpenOptions& options, Device file) {
+Task<Result<Device>> open_luks(Ring& ring, const OpenOptions& options, Device file) {
   auto volume = co_await crypto::LuksDevice::open(std::move(file));
   if (!volume) {
     co_return std::unexpected(volume.error().within(options.path));
@@ -144,7 +152,7 @@ Task<Result<Device>> open_luks(const OpenOptions& options, Device file) {
   if (!options.password) {
     co_return needs_password(options);
   }
-  auto unlocked = co_await (*volume)->luks().unlock(*options.password);
+  auto unlocked = co_await (*volume)->luks().unlock(*options.password, &ring, options.stop);
   if (!unlocked) {
     co_return std::unexpected(unlocked.error().within(options.path));
   }
@@ -164,7 +172,7 @@ Task<Result<Device>> open_qcow2(Ring& ring, const OpenOptions& options, Device f
     if (!options.password) {
       co_return needs_password(options);
     }
-    auto unlocked = co_await image->unlock(*options.password);
+    auto unlocked = co_await image->unlock(*options.password, &ring, options.stop);
     if (!unlocked) {
       co_return std::unexpected(unlocked.error().within(options.path));
     }
@@ -252,8 +260,9 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
                     "guessed, so it must be given",
                     options.path, options.format));
   }
-  if (auto ok = chain.enter(options.path); !ok) {
-    co_return std::unexpected(ok.error());
+  auto entered = co_await chain.enter(ring, options.path, options.stop);
+  if (!entered) {
+    co_return std::unexpected(entered.error());
   }
   auto file = co_await open_bottom(ring, options, options.path);
   if (!file) {
@@ -263,7 +272,7 @@ Task<Result<Device>> open_layer(Ring& ring, OpenOptions options, Chain& chain) {
     co_return std::make_unique<RawDevice>(std::move(*file));
   }
   if (options.format == "luks") {
-    auto volume = co_await open_luks(options, std::move(*file));
+    auto volume = co_await open_luks(ring, options, std::move(*file));
     co_return volume;
   }
   if (foreign) {

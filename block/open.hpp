@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "base/stop.hpp"
 #include "block/block_device.hpp"
 #include "block/crypto/secret.hpp"
 #include "block/file.hpp"
@@ -48,6 +49,11 @@ struct OpenOptions {
   std::uint64_t metadata_cache_bytes = 0;
   /// For encrypted images: of this one and, where they are encrypted, of those behind it.
   std::optional<crypto::Secret> password = {};
+  /// Given by who must not be held up, and there until it is open: calls that may block go to threads, and
+  /// when it is asked for, opening ends with an error.
+  Stop* stop = nullptr;
+  /// When it is asked for, at any time, requests that wait for a server fail.
+  Stop* let_go = nullptr;
 };
 
 /// Opens the image and what it stands on. Messages name the file. Nothing is changed on disk by a read-only

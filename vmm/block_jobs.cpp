@@ -22,14 +22,17 @@ BlockJob* BlockJobs::on_drive(std::string_view drive) const {
 }
 
 void BlockJobs::end_all() {
-  const auto active = [this] {
-    return std::ranges::find_if(jobs_, [](const auto& job) { return !job->over(); });
-  };
-  for (auto job = active(); job != jobs_.end(); job = active()) {
-    (*job)->abandon();
-    if (job = active(); job != jobs_.end()) {
-      ring_.run_once(true);
+  std::vector<std::string> ids;
+  for (const auto& job : jobs_) {
+    ids.push_back(job->settings().id);
+  }
+  for (const auto& id : ids) {  // one that ends may take others with it
+    if (auto* const job = find(id); job != nullptr && !job->over()) {
+      job->abandon();
     }
+  }
+  while (std::ranges::any_of(jobs_, [](const auto& job) { return !job->over(); })) {
+    ring_.run_once(true);
   }
 }
 

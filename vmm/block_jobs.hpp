@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <set>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +22,11 @@ class BlockJobs {
   /// `listener` is told of what happens to each.
   void listen(BlockJob::Listener listener) { listener_ = std::move(listener); }
   void start(JobSettings settings, std::unique_ptr<JobWork> work);
+  /// Keeps an id for a job that is about to be started, until give_back(); false if it is taken.
+  [[nodiscard]] bool reserve(const std::string& id) {
+    return find(id) == nullptr && reserved_.insert(id).second;
+  }
+  void give_back(const std::string& id) { reserved_.erase(id); }
   /// Null if there is none of that id.
   [[nodiscard]] BlockJob* find(std::string_view id) const;
   /// The job that works on that drive; null if none does.
@@ -32,6 +39,7 @@ class BlockJobs {
   Ring& ring_;
   BlockJob::Listener listener_;
   std::vector<std::unique_ptr<BlockJob>> jobs_;
+  std::set<std::string> reserved_;
 };
 
 }  // namespace whistler

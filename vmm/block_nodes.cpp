@@ -56,6 +56,7 @@ void BlockNodes::add(const std::string& name, OpenNode node) {
   auto entry = std::make_shared<Entry>();
   entry->open = std::move(node);
   nodes_[name] = std::move(entry);
+  reserved_.erase(name);
 }
 
 OpenNode BlockNodes::remove(const std::string& name) {

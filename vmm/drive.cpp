@@ -14,12 +14,18 @@ OpenOptions Drive::open_options(const std::string& file, const std::string& form
                                                                    : description_.cache;
   options.allow_remote = description_.remote_backing;
   options.password = password_;
+  options.let_go = servers_.get();
   return options;
 }
 
-void Drive::insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format) {
+void Drive::insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format,
+                   std::unique_ptr<Stop> servers) {
+  if (servers) {
+    servers_ = std::move(servers);
+  }
   auto drive_image = std::make_unique<DriveImage>(std::move(image), counts_, failed_);
   image_ = drive_image.get();
+  image_->record_for(&bitmaps_);
   std::unique_ptr<BlockDevice> top = std::move(drive_image);
   if (is_writethrough(description_.cache)) {
     top = std::make_unique<WritePolicy>(std::move(top), true, DetectZeroes::kOff);
@@ -30,6 +36,7 @@ void Drive::insert(std::unique_ptr<BlockDevice> image, const std::string& file, 
 
 std::unique_ptr<BlockDevice> Drive::remove() {
   image_ = nullptr;
+  bitmaps_ = {};
   renamed({}, {});
   return std::move(device_);
 }

@@ -6,12 +6,15 @@
 #include <string>
 
 #include "block/crypto/secret.hpp"
+#include "block/dirty_bitmap.hpp"
 #include "block/drive_image.hpp"
 #include "block/open.hpp"
 #include "vmm/config/description.hpp"
 #include "vmm/pause_when_full.hpp"
 
 namespace whistler {
+
+class DriveClaims;
 
 /// Under the machine lock.
 class Drive {
@@ -33,12 +36,19 @@ class Drive {
   [[nodiscard]] BlockDevice* device() { return device_.get(); }
   [[nodiscard]] DriveImage* image() { return image_; }
 
+  /// Of the medium that is in it.
+  [[nodiscard]] DirtyBitmaps& bitmaps() { return bitmaps_; }
+
   /// How a file for this drive is to be opened, with the rights the drive has. Writing through is not the
   /// image's affair: insert() sees to it.
   [[nodiscard]] OpenOptions open_options(const std::string& file, const std::string& format) const;
 
-  /// Puts an open image into the empty drive.
-  void insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format);
+  /// Puts an open image into the empty drive. `servers` is the `let_go` it was opened with, if that is not
+  /// the one of open_options().
+  void insert(std::unique_ptr<BlockDevice> image, const std::string& file, const std::string& format,
+              std::unique_ptr<Stop> servers = nullptr);
+  /// Makes requests to its images fail that wait for a server.
+  [[nodiscard]] Stop& servers() { return *servers_; }
   /// Takes the medium out, to be closed. The chip must not use it any more.
   [[nodiscard]] std::unique_ptr<BlockDevice> remove();
   /// The drive's image is another file now, with the same content (a snapshot's overlay, ...).
@@ -47,14 +57,21 @@ class Drive {
     description_.format = format;
   }
 
+  /// Who keeps others off its images: see DriveClaims. Null: nobody.
+  [[nodiscard]] const DriveClaims* claims() const { return claims_; }
+  void set_claims(const DriveClaims* claims) { claims_ = claims; }
+
  private:
   DriveDescription description_;
   SpaceWaiters& space_;
   IoCounts counts_;
   DriveImage::Failed failed_;
+  DirtyBitmaps bitmaps_;
   std::optional<crypto::Secret> password_;
   std::unique_ptr<BlockDevice> device_;
   DriveImage* image_ = nullptr;  // within device_
+  const DriveClaims* claims_ = nullptr;
+  std::unique_ptr<Stop> servers_ = std::make_unique<Stop>();
 };
 
 }  // namespace whistler

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <ctime>
 
 #include "base/log.hpp"
 #include "block/open.hpp"
+#include "block/uring/stoppable.hpp"
 #include "devices/ide/disk_geometry.hpp"
 #include "firmware/bios.hpp"
 #include "firmware/direct_boot.hpp"
@@ -20,6 +22,8 @@ namespace {
 
 constexpr std::uint64_t kLargestKernel = 512 * kMiB;
 constexpr std::uint64_t kLargestInitrd = 2 * kGiB;
+/// How long a machine that ends waits for servers of its disks.
+constexpr std::chrono::seconds kServerPatience{10};
 
 /// Copies a ROM image into page-aligned memory of its own.
 Result<HostMemory> rom_memory(const std::vector<std::uint8_t>& image) {
@@ -126,6 +130,7 @@ Result<void> HostedPc::open(OpenFor purpose) {
   }
   ring_ = std::move(*ring);
   jobs_.emplace(*ring_);
+  pending_.emplace(*ring_);
   auto ram = GuestRam::create(description_.memory, {.huge_pages = description_.memory_options.huge_pages,
                                                     .merge = description_.memory_options.merge});
   if (!ram) {
@@ -471,21 +476,41 @@ Result<std::optional<ProtectedEntry>> HostedPc::load_kernel() {
                         .data_selector = boot->data_selector};
 }
 
+Task<void> HostedPc::hurry_servers(std::shared_ptr<Stop> over) {
+  const auto waited = co_await stoppable(*ring_, ring_->timeout(kServerPatience), over.get());
+  if (waited == -ETIME) {
+    log(LogLevel::kError, fmt::format("servers of disks that have not answered for {} s are given up",
+                                      kServerPatience.count()));
+    for (const auto& drive : drives_) {
+      drive->servers().ask("it does not answer");
+    }
+    nodes_.servers().ask("it does not answer");
+  }
+}
+
 void HostedPc::drain() {
   // A request that waits for room would keep us here, and nobody needs its answer any more.
   const bool for_good = space_.given_up();
   space_.give_up();
+  const auto over = std::make_shared<Stop>();
+  if (for_good) {
+    spawn(hurry_servers(over));
+  }
   bool drained = false;
   spawn(board_->ide().drain(), [&] { drained = true; });
   while (!drained) {
     ring_->run_once(true);
   }
+  over->ask({});
   if (!for_good) {
     space_.start_over();
   }
 }
 
 void HostedPc::close_drives() {
+  const auto over = std::make_shared<Stop>();
+  spawn(hurry_servers(over));
+  pending_->end_all();
   jobs_->end_all();
   nodes_.close_all(*ring_);
   for (auto& drive : drives_) {
@@ -497,6 +522,10 @@ void HostedPc::close_drives() {
       log(LogLevel::kError,
           fmt::format("{}: closing failed, the last writes may be lost: {}", name, closed.error().message));
     }
+  }
+  over->ask({});
+  while (ring_->in_flight() != 0) {  // what was given up ends by itself: a connection to a server, a timer
+    ring_->run_once(true);
   }
 }
 

@@ -26,6 +26,7 @@
 #include "vmm/host_clock.hpp"
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/pause_when_full.hpp"
+#include "vmm/pending_work.hpp"
 
 namespace whistler {
 
@@ -78,9 +79,10 @@ class HostedPc {
   /// Puts the kernel of boot.kernel into memory; nothing if there is none. At start and after each reset.
   [[nodiscard]] Result<std::optional<ProtectedEntry>> load_kernel();
 
-  /// Waits for all I/O of devices; what waits for room on the host's disk fails. Under the lock.
+  /// Waits for all I/O of devices; what waits for room on the host's disk fails, and, once the machine
+  /// ends, in the end what waits for a server. Under the lock.
   void drain();
-  /// Gives up jobs, then flushes and closes the disks. Under the lock.
+  /// Gives up what clients wait for, and jobs, then flushes and closes the disks. Under the lock.
   void close_drives();
   void flush_streams();
   /// What VNC clients must know from now on. kNotFound without a server. The main thread.
@@ -108,6 +110,7 @@ class HostedPc {
   /// In the order of the description. Under the lock.
   [[nodiscard]] const std::vector<std::unique_ptr<Drive>>& drives() const { return drives_; }
   [[nodiscard]] BlockJobs& jobs() { return *jobs_; }
+  [[nodiscard]] PendingWork& pending() { return *pending_; }
   [[nodiscard]] BlockNodes& nodes() { return nodes_; }
   /// The screen; null without a video card.
   [[nodiscard]] DisplaySource* display() { return display_.get(); }
@@ -122,6 +125,8 @@ class HostedPc {
   [[nodiscard]] Result<void> make_streams();
   [[nodiscard]] Result<void> check_outputs() const;
   [[nodiscard]] Result<void> open_streams();
+  /// Lets go of servers that do not answer, unless it is `over` in time.
+  [[nodiscard]] Task<void> hurry_servers(std::shared_ptr<Stop> over);
   [[nodiscard]] VncConfig vnc_config();
   void note_vnc(const VncEvent& event);
   [[nodiscard]] Result<std::unique_ptr<VncServer>> listen_vnc(const VncConfig& config);
@@ -139,6 +144,7 @@ class HostedPc {
   std::vector<std::unique_ptr<Drive>> drives_;
   BlockNodes nodes_;
   std::optional<BlockJobs> jobs_;
+  std::optional<PendingWork> pending_;
   PiixIde::Drives ide_drives_;
   std::vector<std::uint8_t> kernel_, initrd_;
   std::string vnc_password_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "block/crypto/af_split.hpp"
+#include "block/uring/stoppable.hpp"
 
 namespace whistler::crypto {
 
@@ -161,7 +162,8 @@ Task<Result<Secret>> Luks::read_material(std::size_t slot) {
   co_return std::move(material);
 }
 
-Task<Result<std::optional<Secret>>> Luks::key_of_slot(std::size_t slot, const Secret& password) {
+Task<Result<std::optional<Secret>>> Luks::key_of_slot(std::size_t slot, const Secret& password, Ring* ring,
+                                                      Stop* stop) {
   if (!header_.slots[slot].active) {
     co_return std::optional<Secret>{};
   }
@@ -169,12 +171,22 @@ Task<Result<std::optional<Secret>>> Luks::key_of_slot(std::size_t slot, const Se
   if (!material) {
     co_return std::unexpected(material.error());
   }
-  co_return try_slot(header_, header_.slots[slot], *material, password);
+  if (ring == nullptr || stop == nullptr) {
+    co_return try_slot(header_, header_.slots[slot], *material, password);
+  }
+  auto attempt = [header = header_, slot, material = std::move(*material), password]() mutable {
+    return try_slot(header, header.slots[slot], material, password);
+  };
+  auto tried = co_await in_thread(*ring, std::move(attempt), stop);
+  if (!tried) {
+    co_return fail(ErrorCode::kCancelled, "unlocking it was given up");
+  }
+  co_return std::move(*tried);
 }
 
-Task<Result<void>> Luks::unlock(const Secret& password) {
+Task<Result<void>> Luks::unlock(const Secret& password, Ring* ring, Stop* stop) {
   for (std::size_t slot = 0; slot < kLuksSlots; ++slot) {
-    auto key = co_await key_of_slot(slot, password);
+    auto key = co_await key_of_slot(slot, password, ring, stop);
     if (!key) {
       co_return std::unexpected(key.error());
     }

@@ -9,8 +9,10 @@
 #include <optional>
 #include <vector>
 
+#include "base/stop.hpp"
 #include "block/block_device.hpp"
 #include "block/crypto/luks_header.hpp"
+#include "block/uring/ring.hpp"
 
 namespace whistler::crypto {
 
@@ -37,8 +39,9 @@ class Luks {
 
   [[nodiscard]] const LuksHeader& header() const { return header_; }
   [[nodiscard]] bool unlocked() const { return cipher_.has_value(); }
-  /// Finds the slot the password opens. kPermission if there is none.
-  [[nodiscard]] Task<Result<void>> unlock(const Secret& password);
+  /// Finds the slot the password opens. kPermission if there is none. That takes seconds, by design: with a
+  /// `stop`, a thread does it, and is given up when that is asked for.
+  [[nodiscard]] Task<Result<void>> unlock(const Secret& password, Ring* ring = nullptr, Stop* stop = nullptr);
   /// Only when unlocked.
   [[nodiscard]] SectorCipher& cipher() { return *cipher_; }
   /// Adds or erases keys. Adding needs the volume unlocked. Errors in QEMU's words.
@@ -49,7 +52,8 @@ class Luks {
       : file_(&file), offset_(offset), header_(std::move(header)) {}
 
   [[nodiscard]] Task<Result<Secret>> read_material(std::size_t slot);
-  [[nodiscard]] Task<Result<std::optional<Secret>>> key_of_slot(std::size_t slot, const Secret& password);
+  [[nodiscard]] Task<Result<std::optional<Secret>>> key_of_slot(std::size_t slot, const Secret& password,
+                                                                Ring* ring = nullptr, Stop* stop = nullptr);
   [[nodiscard]] Task<Result<void>> add(const LuksAmend& change);
   [[nodiscard]] Task<Result<void>> erase(const LuksAmend& change);
   [[nodiscard]] Task<Result<void>> erase_slot(std::size_t slot);

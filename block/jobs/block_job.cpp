@@ -6,6 +6,8 @@
 #include <array>
 #include <utility>
 
+#include "block/jobs/job_group.hpp"
+
 namespace whistler {
 namespace {
 
@@ -55,6 +57,10 @@ BlockJob::BlockJob(Ring& ring, JobSettings settings, std::unique_ptr<JobWork> wo
 
 void BlockJob::start(std::function<void()> gone) {
   gone_ = std::move(gone);
+  work_->begin(*this);
+  if (settings_.group) {
+    settings_.group->join(*this);
+  }
   set(JobStatus::kCreated);
   set(JobStatus::kRunning);
   spawn(live(), [this] {
@@ -72,16 +78,31 @@ Task<void> BlockJob::live() {
   if (done) {
     done = co_await work_->run(*this);
   }
+  const auto group = settings_.group;
   if (done && !cancelled_) {
     set(JobStatus::kWaiting);
+    if (group) {
+      co_await group->meet();
+    }
+  }
+  if (done && !cancelled_) {
     set(JobStatus::kPending);
-    if (!settings_.auto_finalize) {
+    if (group ? group->needs_finalize() : !settings_.auto_finalize) {
       co_await wait_for_finalize();
     }
   }
   if (done && !cancelled_) {
     concluding_ = true;
     done = co_await work_->conclude();
+    if (group && done) {
+      co_await group->meet();
+    }
+  }
+  if (group) {
+    if (!done) {
+      group->fail(this);
+    }
+    group->leave(*this);
   }
   if (!done || cancelled_) {
     set(JobStatus::kAborting);
@@ -102,7 +123,9 @@ Task<void> BlockJob::live() {
 }
 
 Task<void> BlockJob::wait_for_finalize() {
-  tell(JobEvent::kPending);
+  if (!settings_.auto_finalize) {
+    tell(JobEvent::kPending);
+  }
   while (!finalized_ && !cancelled_) {
     co_await changed_.wait();
   }
@@ -134,7 +157,7 @@ Result<void> BlockJob::pause() {
   if (auto allowed = may(JobVerb::kPause); !allowed) {
     return allowed;
   }
-  if (paused_by_user_) {
+  if (paused()) {
     return fail(ErrorCode::kInvalid, "Job is already paused");
   }
   paused_by_user_ = true;
@@ -172,10 +195,10 @@ Result<void> BlockJob::cancel(bool force) {
   if (!force && (status_ == JobStatus::kReady || status_ == JobStatus::kStandby)) {
     without_effect_ = true;
     completing_ = true;
-  } else {
-    cancelled_ = !concluding_;
+    wake();
+  } else if (!concluding_) {
+    give_up();
   }
-  wake();
   return {};
 }
 
@@ -196,8 +219,12 @@ Result<void> BlockJob::finalize() {
   if (auto allowed = may(JobVerb::kFinalize); !allowed) {
     return allowed;
   }
-  finalized_ = true;
-  wake();
+  if (const auto group = settings_.group) {
+    group->finalize();
+  } else {
+    finalized_ = true;
+    wake();
+  }
   return {};
 }
 
@@ -212,7 +239,27 @@ Result<void> BlockJob::dismiss() {
 }
 
 void BlockJob::abandon() {
-  cancelled_ = cancelled_ || !concluding_;
+  if (!concluding_) {
+    give_up();
+  }
+}
+
+void BlockJob::give_up() {
+  cancelled_ = true;
+  if (const auto group = settings_.group) {
+    group->fail(nullptr);  // with this one
+  } else {
+    wake();
+  }
+}
+
+void BlockJob::fail_with_group() {
+  cancelled_ = true;
+  wake();
+}
+
+void BlockJob::finalize_with_group() {
+  finalized_ = true;
   wake();
 }
 
@@ -238,7 +285,8 @@ Task<Result<void>> BlockJob::pace(std::uint64_t bytes) {
       co_return may_go_on;
     }
     wait = std::min<std::chrono::nanoseconds>(next_ - Clock::now(), kSlice);
-  } while (settings_.speed != 0 && wait.count() > 0 && !completing_);
+  } while (settings_.speed != 0 && wait.count() > 0 && !completing_ && !interrupted_);
+  interrupted_ = false;
   co_return Result<void>{};
 }
 
@@ -258,14 +306,23 @@ Task<Result<void>> BlockJob::pause_point() {
   co_return Result<void>{};
 }
 
+OnJobError BlockJob::policy(const Error& error, bool write) const {
+  const auto wanted = write ? settings_.on_target_error : settings_.on_source_error;
+  if (wanted != OnJobError::kEnospc) {
+    return wanted;
+  }
+  return error.code == ErrorCode::kNoSpace ? OnJobError::kStop : OnJobError::kReport;
+}
+
+void BlockJob::interrupt() {
+  interrupted_ = true;
+  wake();
+}
+
 Task<Result<void>> BlockJob::judge(Error error, bool write) {
   const bool full = error.code == ErrorCode::kNoSpace;
-  auto policy = write ? settings_.on_target_error : settings_.on_source_error;
-  if (policy == OnJobError::kEnospc) {
-    policy = full ? OnJobError::kStop : OnJobError::kReport;
-  }
   Result<void> verdict;
-  switch (policy) {
+  switch (policy(error, write)) {
     case OnJobError::kStop:
       stopped_by_error_ = true;
       io_status_ = full ? "nospace" : "failed";
@@ -295,9 +352,10 @@ Task<Result<void>> BlockJob::ready_and_wait() {
 }
 
 Task<Result<void>> BlockJob::wait() {
-  if (!completing_ && !cancelled_) {
+  if (!completing_ && !cancelled_ && !interrupted_) {
     co_await changed_.wait();
   }
+  interrupted_ = false;
   auto going = co_await pause_point();
   co_return going;
 }

@@ -1,8 +1,7 @@
 // A piece of work on a drive's image that goes on while the guest runs: its life, as QEMU's jobs have it.
 //
 // What a kind of job does is a JobWork; the job gives it its pace (speed, pauses, its turn among others), and
-// tells a listener of every step. Missing: jobs without an image, transactions of jobs, I/O status "ok" again
-// before a resume.
+// tells a listener of every step. Missing: jobs without an image, I/O status "ok" again before a resume.
 #pragma once
 
 #include <chrono>
@@ -46,6 +45,8 @@ enum class OnJobError : std::uint8_t {
   kEnospc,  ///< kStop if there is no room, else kReport
 };
 
+class JobGroup;
+
 struct JobSettings {
   std::string id = {};
   std::string drive = {};   ///< of the machine
@@ -54,6 +55,7 @@ struct JobSettings {
   OnJobError on_target_error = OnJobError::kReport;
   bool auto_finalize = true;
   bool auto_dismiss = true;
+  std::shared_ptr<JobGroup> group = {};  ///< with which it takes effect; null: by itself
 };
 
 class BlockJob;
@@ -63,6 +65,8 @@ class JobWork {
   virtual ~JobWork() = default;
   /// QEMU's word for this kind.
   [[nodiscard]] virtual std::string_view type() const = 0;
+  /// `job`, which outlives it, starts now: for what must be so from this moment on.
+  virtual void begin(BlockJob& job) { static_cast<void>(job); }
   /// Does it, calling pace() between pieces. The guest goes on.
   [[nodiscard]] virtual Task<Result<void>> run(BlockJob& job) = 0;
   /// Makes it take effect: as short as can be.
@@ -116,6 +120,9 @@ class BlockJob {
   [[nodiscard]] Result<void> dismiss();
   /// The machine ends: give up whatever it is at.
   void abandon();
+  // For its group: another member has failed, or was finalized.
+  void fail_with_group();
+  void finalize_with_group();
 
   // For the work.
   /// Between pieces, after `bytes` more were copied: waits its time. kCancelled: end.
@@ -128,6 +135,10 @@ class BlockJob {
   void more_to_do(std::uint64_t bytes) { length_ += bytes; }
   /// A request failed: nothing to make it again, else the error to end with.
   [[nodiscard]] Task<Result<void>> judge(Error error, bool write);
+  /// What judge() will do about it; never kEnospc.
+  [[nodiscard]] OnJobError policy(const Error& error, bool write) const;
+  /// Ends a wait or pace() before its time: run() has something else to see to.
+  void interrupt();
   /// All is copied: tells so the first time, and waits for something to happen: a wake(), a command.
   [[nodiscard]] Task<Result<void>> ready_and_wait();
   /// Waits for a command or wake().
@@ -140,6 +151,7 @@ class BlockJob {
  private:
   [[nodiscard]] Task<void> live();
   [[nodiscard]] Task<void> wait_for_finalize();
+  void give_up();
   [[nodiscard]] Task<Result<void>> pause_point();
   void set(JobStatus status);
   void tell(JobEvent event, std::string_view action = {}, bool write = false) const;
@@ -156,6 +168,7 @@ class BlockJob {
   bool paused_by_user_ = false, stopped_by_error_ = false;
   bool cancelled_ = false, completing_ = false, without_effect_ = false, finalized_ = false;
   bool was_ready_ = false;
+  bool interrupted_ = false;
   bool concluding_ = false;  ///< too late to be cancelled
   WaitQueue changed_;
   std::chrono::steady_clock::time_point next_{};  ///< when the speed allows another piece

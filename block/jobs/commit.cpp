@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "base/log.hpp"
 #include "block/jobs/rebase.hpp"
 
@@ -24,32 +22,25 @@ Task<void> close_for_commit(BlockDevice& base) {
   }
 }
 
+Task<Copied> Commit::step(std::uint64_t at, std::uint64_t& bytes, const CopyBuffer& buffer) {
+  Copied copied;
+  const auto status = co_await chain_status(*place_.top, place_.base, at, bytes);
+  if (!status) {
+    copied.result = std::unexpected(status.error());
+    co_return copied;
+  }
+  bytes = status->bytes;
+  if (status->allocated) {
+    copied = co_await copy_stretch(*place_.top, *place_.base, at, bytes, *status, buffer);
+  }
+  co_return copied;
+}
+
 Task<Result<void>> Commit::run(BlockJob& job) {
-  auto& top = *place_.top;
-  auto& base = *place_.base;
-  const auto size = top.size();
-  job.expect(size);
-  auto done = co_await open_for_commit(base, size);
-  const CopyBuffer buffer(static_cast<std::size_t>(job.piece_bytes()));
-  for (std::uint64_t at = 0; at < size && done;) {
-    auto bytes = std::min(job.piece_bytes(), size - at);
-    auto status = co_await chain_status(top, &base, at, bytes);
-    Copied copied;
-    if (!status) {
-      copied.result = std::unexpected(status.error());
-    } else {
-      bytes = status->bytes;
-      if (status->allocated) {
-        copied = co_await copy_stretch(top, base, at, bytes, *status, buffer);
-      }
-    }
-    if (!copied.result) {
-      done = co_await job.judge(copied.result.error(), copied.write);
-      continue;
-    }
-    job.progress(bytes);
-    at += bytes;
-    done = co_await job.pace(bytes);
+  const auto size = place_.top->size();
+  auto done = co_await open_for_commit(*place_.base, size);
+  if (done) {
+    done = co_await walk_disk(job, *this, size, IfIgnored::kRetry);
   }
   co_return done;
 }

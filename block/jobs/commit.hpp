@@ -19,7 +19,7 @@ namespace whistler {
 [[nodiscard]] Task<void> close_for_commit(BlockDevice& base);
 
 /// Of layers below the top one, which the guest does not write to.
-class Commit final : public JobWork {
+class Commit final : public JobWork, private DiskWalk {
  public:
   /// From `top` downwards the layers go into `base`; `overlay` is the image that stands on `top`. `name` and
   /// `format` are what it stores of `base`.
@@ -38,6 +38,8 @@ class Commit final : public JobWork {
   [[nodiscard]] Task<void> clean_up() override;
 
  private:
+  [[nodiscard]] Task<Copied> step(std::uint64_t at, std::uint64_t& bytes, const CopyBuffer& buffer) override;
+
   DriveImage& drive_;
   Place place_;
 };

@@ -61,4 +61,32 @@ Task<Copied> copy_stretch(BlockDevice& source, BlockDevice& target, std::uint64_
   co_return copied;
 }
 
+Task<Result<void>> walk_disk(BlockJob& job, DiskWalk& work, std::uint64_t size, IfIgnored if_ignored) {
+  job.expect(size);
+  const CopyBuffer buffer(static_cast<std::size_t>(job.piece_bytes()));
+  Result<void> done;
+  Result<void> ignored;
+  for (std::uint64_t at = 0; at < size && done;) {
+    auto bytes = std::min(job.piece_bytes(), size - at);
+    auto copied = co_await work.step(at, bytes, buffer);
+    if (!copied.result) {
+      const bool go_on = if_ignored == IfIgnored::kGoOn &&
+                         job.policy(copied.result.error(), copied.write) == OnJobError::kIgnore;
+      done = co_await job.judge(copied.result.error(), copied.write);
+      if (!go_on) {
+        continue;
+      }
+      if (ignored) {
+        ignored = copied.result;
+      }
+    }
+    if (done) {
+      job.progress(bytes);
+      at += bytes;
+      done = co_await job.pace(bytes);
+    }
+  }
+  co_return done ? ignored : done;
+}
+
 }  // namespace whistler

@@ -39,6 +39,22 @@ struct Copied {
 [[nodiscard]] Task<Copied> copy_stretch(BlockDevice& source, BlockDevice& target, std::uint64_t offset,
                                         std::uint64_t bytes, ChainStatus status, const CopyBuffer& buffer);
 
+/// A job that goes over a disk once, from its beginning to its end.
+class DiskWalk {
+ public:
+  virtual ~DiskWalk() = default;
+  /// Deals with the first part of [at, at + bytes) that is all alike, and says how long that was.
+  [[nodiscard]] virtual Task<Copied> step(std::uint64_t at, std::uint64_t& bytes,
+                                          const CopyBuffer& buffer) = 0;
+};
+
+/// Where a request fails whose errors are to be ignored: try it again, or go on and fail in the end.
+enum class IfIgnored : std::uint8_t { kRetry, kGoOn };
+
+/// Takes `work` over `size` bytes, at the pace of `job` and by its policy for errors.
+[[nodiscard]] Task<Result<void>> walk_disk(BlockJob& job, DiskWalk& work, std::uint64_t size,
+                                           IfIgnored if_ignored);
+
 /// chain_status() in units of `unit` bytes, of which `offset` is a multiple: one that is not all alike counts
 /// as data. For a target that must be written in whole units.
 [[nodiscard]] Task<Result<ChainStatus>> unit_status(BlockDevice& top, const BlockDevice* base,

@@ -100,14 +100,12 @@ struct Bench {
     settings.id = "job";
     settings.auto_dismiss = false;
     job = std::make_unique<BlockJob>(*ring, settings, std::move(work), listener);
+    sync_wait(*ring, drive->hold());
     job->start([] {});
+    drive->release();
   }
   std::unique_ptr<Backup> backup(std::unique_ptr<BlockDevice> to, CopySync sync) {
-    auto work = std::make_unique<Backup>(*drive, std::move(to), sync, kUnit);
-    sync_wait(*ring, drive->hold());
-    work->begin();
-    drive->release();
-    return work;
+    return std::make_unique<Backup>(*drive, std::move(to), sync, kUnit);
   }
   void step() { ring->run_once(true); }
   void finish() {
@@ -153,7 +151,7 @@ TEST_CASE("backup_shows_the_drive_as_it_was_at_the_start", "[jobs]") {
   b.finish();
   CHECK(b.events == kWell);
   CHECK(b.job->done() == kDisk);
-  CHECK(b.found_in("copy") == before);
+  CHECK((b.found_in("copy") == before));
   require_clean(*b.ring, b.folder.file("copy"));
 }
 
@@ -164,7 +162,7 @@ TEST_CASE("backup_of_the_top_layer_stands_on_the_same_backing_file", "[jobs]") {
   b.put(kDisk - kUnit, pattern(512, 9));  // which the top layer did not hold
   b.finish();
   CHECK(b.events == kWell);
-  CHECK(b.found_in("copy") == before);
+  CHECK((b.found_in("copy") == before));
   CHECK(std::filesystem::file_size(b.folder.file("copy")) < kDisk / 2);
 }
 
@@ -180,7 +178,7 @@ TEST_CASE("backup_of_changes_keeps_what_they_overwrote_until_it_is_cancelled", "
   b.finish();
   CHECK(b.events == "created running aborting CANCELLED concluded ");
   b.shut();
-  CHECK(b.found_in("copy") == before);
+  CHECK((b.found_in("copy") == before));
   CHECK(b.found_in("top") == b.content);
 }
 
@@ -202,6 +200,130 @@ TEST_CASE("failing_backup_leaves_the_guest_alone", "[jobs]") {
   b.finish();
   CHECK(b.events == "created running ERROR:report aborting FAILED concluded ");
   b.check_guest_sees_content();
+}
+
+namespace {
+
+constexpr std::uint64_t kFar = kDisk - 2 * kUnit;  ///< where a slow backup does not come to soon
+
+/// A write of the guest that may have to wait.
+struct GuestWrite {
+  Bytes bytes = pattern(kUnit, 99);
+  iovec vec{bytes.data(), bytes.size()};
+  std::optional<Result<void>> done;
+  explicit GuestWrite(Bench& b) {
+    spawn(b.drive->writev(kFar, {&vec, 1}), [this](Result<void> result) { done = std::move(result); });
+  }
+};
+
+/// A target that fails where the guest of the tests writes, `times` times.
+std::unique_ptr<BlockDevice> failing_far(Bench& b, int errnum, int& times) {
+  return std::make_unique<FaultyDevice>(
+      b.target("copy"), [errnum, &times](FaultOperation operation, std::uint64_t offset, auto) {
+        const bool fails = operation != FaultOperation::kFlush && offset >= kFar && times > 0;
+        times -= fails ? 1 : 0;
+        return Fault{.errnum = fails ? errnum : 0};
+      });
+}
+
+JobSettings slow_job(OnJobError policy) {
+  return {.speed = kUnit, .on_source_error = policy, .on_target_error = policy};
+}
+
+}  // namespace
+
+TEST_CASE("guests_write_waits_for_its_copy_while_the_backup_is_stopped", "[jobs]") {
+  Bench b;
+  const auto before = b.content;
+  int times = 1000;
+  b.start(b.backup(failing_far(b, EIO, times), CopySync::kFull), slow_job(OnJobError::kStop));
+  const GuestWrite write(b);
+  b.until(JobStatus::kPaused);
+  CHECK(b.job->io_status() == "failed");
+  CHECK_FALSE(write.done);
+  CHECK(b.job->pause().error().message == "Job is already paused");
+  times = 0;
+  REQUIRE(b.job->resume());
+  REQUIRE(b.job->set_speed(0));
+  b.finish();
+  CHECK(b.events == "created running ERROR:stop paused running waiting pending COMPLETED concluded ");
+  CHECK((write.done && write.done->has_value()));
+  CHECK((b.found_in("copy") == before));
+}
+
+TEST_CASE("stopped_backup_that_is_cancelled_lets_the_guests_write_go", "[jobs]") {
+  Bench b;
+  int times = 1000;
+  b.start(b.backup(failing_far(b, EIO, times), CopySync::kFull), slow_job(OnJobError::kStop));
+  const GuestWrite write(b);
+  b.until(JobStatus::kPaused);
+  REQUIRE(b.job->cancel(true));
+  b.finish();
+  CHECK(b.events == "created running ERROR:stop paused aborting CANCELLED concluded ");
+  CHECK((write.done && write.done->has_value()));
+}
+
+TEST_CASE("backup_that_ignores_errors_tries_again_until_it_works", "[jobs]") {
+  Bench b;
+  const auto before = b.content;
+  int times = 2;
+  b.start(b.backup(failing_far(b, EIO, times), CopySync::kFull), slow_job(OnJobError::kIgnore));
+  const GuestWrite write(b);
+  while (!write.done) {
+    b.step();
+  }
+  REQUIRE(b.job->set_speed(0));
+  b.finish();
+  CHECK(b.events == "created running ERROR:ignore ERROR:ignore waiting pending COMPLETED concluded ");
+  CHECK(write.done->has_value());
+  CHECK((b.found_in("copy") == before));
+}
+
+TEST_CASE("backup_that_reports_an_error_keeps_no_write_waiting", "[jobs]") {
+  const auto policy = GENERATE(OnJobError::kReport, OnJobError::kEnospc);
+  Bench b;
+  int times = 1000;
+  b.start(b.backup(failing_far(b, EIO, times), CopySync::kFull), slow_job(policy));
+  const GuestWrite write(b);
+  b.finish();
+  CHECK(b.events == "created running ERROR:report aborting FAILED concluded ");
+  CHECK(times == 999);
+  CHECK((write.done && write.done->has_value()));
+}
+
+TEST_CASE("backup_of_changes_asks_the_policy_too", "[jobs]") {
+  Bench b;
+  int times = 1000;
+  b.start(b.backup(failing_far(b, ENOSPC, times), CopySync::kNone), slow_job(OnJobError::kEnospc));
+  const GuestWrite write(b);
+  b.until(JobStatus::kPaused);
+  CHECK(b.job->io_status() == "nospace");
+  times = 0;
+  REQUIRE(b.job->resume());
+  while (!write.done) {
+    b.step();
+  }
+  REQUIRE(b.job->cancel(false));
+  b.finish();
+  CHECK(b.events == "created running ERROR:stop paused running aborting CANCELLED concluded ");
+}
+
+TEST_CASE("source_that_fails_is_judged_by_its_own_policy", "[jobs]") {
+  Bench b(1);
+  const auto before = b.content;
+  int times = 3;
+  auto image = b.drive->replace(nullptr);
+  auto sick = std::make_unique<FaultyDevice>(std::move(image), [&](FaultOperation operation, auto, auto) {
+    const bool fails = operation == FaultOperation::kRead && times > 0;
+    times -= fails ? 1 : 0;
+    return Fault{.errnum = fails ? EIO : 0};
+  });
+  static_cast<void>(b.drive->replace(std::move(sick)));
+  b.start(b.backup(b.target("copy"), CopySync::kFull), {.on_source_error = OnJobError::kIgnore});
+  b.finish();
+  CHECK(b.events ==
+        "created running ERROR:ignore ERROR:ignore ERROR:ignore waiting pending COMPLETED concluded ");
+  CHECK((b.found_in("copy") == before));
 }
 
 TEST_CASE("job_that_stops_for_an_error_goes_on_when_resumed", "[jobs]") {
@@ -247,6 +369,25 @@ TEST_CASE("stream_to_a_base_keeps_that", "[jobs]") {
   b.shut();
   std::filesystem::remove(b.folder.file("middle"));
   CHECK(b.found_in("top") == b.content);
+}
+
+TEST_CASE("stream_that_ignores_errors_takes_in_the_rest_and_fails", "[jobs]") {
+  Bench b;
+  int failures = 0;
+  auto middle = b.top().take_backing();
+  b.top().set_backing(std::make_unique<FaultyDevice>(
+      std::move(middle), [&](FaultOperation operation, std::uint64_t at, auto) {
+        const bool fails = operation == FaultOperation::kRead && at >= kUnit && at < 2 * kUnit;
+        failures += fails ? 1 : 0;
+        return Fault{.errnum = fails ? EIO : 0};
+      }));
+  b.start(std::make_unique<Stream>(*b.drive, b.top(), Stream::Base{}),
+          {.on_source_error = OnJobError::kIgnore});
+  b.finish();
+  CHECK(b.events == "created running ERROR:ignore aborting FAILED concluded ");
+  CHECK(failures == 1);
+  CHECK(b.job->done() == kDisk);
+  CHECK(b.depth() > 1);
 }
 
 TEST_CASE("commit_takes_a_middle_layer_out", "[jobs]") {

@@ -1,12 +1,10 @@
 #include "block/jobs/stream.hpp"
 
-#include <algorithm>
-
 #include "block/jobs/rebase.hpp"
 
 namespace whistler {
 
-Task<Copied> Stream::take_in(std::uint64_t at, std::uint64_t& bytes, const CopyBuffer& buffer) {
+Task<Copied> Stream::step(std::uint64_t at, std::uint64_t& bytes, const CopyBuffer& buffer) {
   // Between the question and the copy nobody writes there.
   RangeLock::Hold hold(drive_.changes(), at, at + bytes, RangeLock::Mode::kExclusive);
   co_await hold;
@@ -37,21 +35,7 @@ Task<Result<void>> Stream::run(BlockJob& job) {
   co_await drive_.hold();
   drive_.watch(this);
   drive_.release();
-  const auto size = top_.size();
-  job.expect(size);
-  const CopyBuffer buffer(static_cast<std::size_t>(job.piece_bytes()));
-  Result<void> done;
-  for (std::uint64_t at = 0; at < size && done;) {
-    auto bytes = std::min(job.piece_bytes(), size - at);
-    auto copied = co_await take_in(at, bytes, buffer);
-    if (!copied.result) {
-      done = co_await job.judge(copied.result.error(), copied.write);
-      continue;
-    }
-    job.progress(bytes);
-    at += bytes;
-    done = co_await job.pace(bytes);
-  }
+  auto done = co_await walk_disk(job, *this, top_.size(), IfIgnored::kGoOn);
   co_return done;
 }
 

@@ -1,5 +1,7 @@
 // stream: a drive's image takes in what it stands on, until it needs it no longer.
 //
+// Where its errors are ignored, it takes in what it can and fails in the end.
+//
 // A crash in the middle leaves an image that holds more than before and still names its old backing file; the
 // name is changed when everything is durable.
 #pragma once
@@ -13,7 +15,7 @@
 
 namespace whistler {
 
-class Stream final : public JobWork, private ChangeWatcher {
+class Stream final : public JobWork, private ChangeWatcher, private DiskWalk {
  public:
   /// What the image stands on afterwards. It is one of the layers below, or nothing.
   struct Base {
@@ -31,8 +33,7 @@ class Stream final : public JobWork, private ChangeWatcher {
   [[nodiscard]] Task<void> clean_up() override;
 
  private:
-  /// Copies the first part of [at, at + bytes) that is all alike, and says how long that was.
-  [[nodiscard]] Task<Copied> take_in(std::uint64_t at, std::uint64_t& bytes, const CopyBuffer& buffer);
+  [[nodiscard]] Task<Copied> step(std::uint64_t at, std::uint64_t& bytes, const CopyBuffer& buffer) override;
 
   DriveImage& drive_;
   qcow2::Image& top_;

@@ -34,7 +34,8 @@ Task<Result<void>> make_image(Ring& ring, NewFile file) {
     co_return fail(ErrorCode::kInvalid,
                    fmt::format("{}: images of the format '{}' are not made here", file.path, file.format));
   }
-  auto device = FileDevice::create(ring, {.path = file.path});
+  FileOptions wanted{.path = file.path};
+  auto device = co_await create_file_task(ring, std::move(wanted), file.stop);
   if (!device) {
     co_return std::unexpected(device.error());
   }
@@ -53,7 +54,8 @@ Task<Result<Target>> open_target(Ring& ring, OpenOptions options) {
   }
   Target target;
   target.image = std::move(*image);
-  if (auto* qcow2 = dynamic_cast<qcow2::Image*>(target.image.get())) {
+  if (auto* const qcow2 = dynamic_cast<qcow2::Image*>(target.image.get())) {
+    target.qcow2 = qcow2;
     target.cluster = qcow2->header().geometry().cluster_size();
     if (qcow2->header().backing_file) {
       qcow2->set_backing(std::make_unique<UnreadBacking>(qcow2->size()));

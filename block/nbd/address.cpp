@@ -11,6 +11,8 @@
 #include <memory>
 #include <system_error>
 
+#include "block/uring/stoppable.hpp"
+
 namespace whistler::nbd {
 
 namespace {
@@ -71,7 +73,8 @@ std::string Address::text() const { return is_unix() ? socket : fmt::format("{}:
 
 Result<std::vector<ResolvedAddress>> resolve(const Address& address) { return look_up(address, false); }
 
-Task<Result<UniqueFd>> connect_to(Ring& ring, std::vector<ResolvedAddress> resolved, Address address) {
+Task<Result<UniqueFd>> connect_to(Ring& ring, std::vector<ResolvedAddress> resolved, Address address,
+                                  Stop* stop) {
   int errnum = ECONNREFUSED;
   for (const auto& candidate : resolved) {
     UniqueFd socket(::socket(candidate.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -79,8 +82,9 @@ Task<Result<UniqueFd>> connect_to(Ring& ring, std::vector<ResolvedAddress> resol
       errnum = errno;
       continue;
     }
-    const auto result = co_await ring.connect(
-        socket.get(), reinterpret_cast<const sockaddr*>(&candidate.storage), candidate.bytes);
+    auto connecting =
+        ring.connect(socket.get(), reinterpret_cast<const sockaddr*>(&candidate.storage), candidate.bytes);
+    const auto result = co_await stoppable(ring, connecting, stop);
     if (result == 0) {
       if (!address.is_unix()) {
         const int on = 1;

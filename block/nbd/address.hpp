@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stop.hpp"
 #include "base/unique_fd.hpp"
 #include "block/uring/ring.hpp"
 
@@ -47,9 +48,9 @@ struct ResolvedAddress {
 /// Asks the resolver, which may take its time. At least one, or an error.
 [[nodiscard]] Result<std::vector<ResolvedAddress>> resolve(const Address& address);
 
-/// Tries one after the other. `address` is for the message.
+/// Tries one after the other, until `stop` (may be null) is asked for. `address` is for the message.
 [[nodiscard]] Task<Result<UniqueFd>> connect_to(Ring& ring, std::vector<ResolvedAddress> resolved,
-                                                Address address);
+                                                Address address, Stop* stop = nullptr);
 
 /// A socket for each address the name stands for. A unix socket that exists is replaced.
 [[nodiscard]] Result<std::vector<UniqueFd>> listen_on(const Address& address, int backlog);

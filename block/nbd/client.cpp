@@ -12,6 +12,7 @@
 #include "block/iovec.hpp"
 #include "block/nbd/buffers.hpp"
 #include "block/nbd/connection.hpp"
+#include "block/uring/stoppable.hpp"
 
 namespace whistler::nbd {
 
@@ -64,24 +65,24 @@ void watch_peer(const UniqueFd& socket) {
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &limit, sizeof limit);
 }
 
-Task<void> pause(Ring& ring, std::chrono::nanoseconds duration) {
+Task<void> pause(Ring& ring, std::chrono::nanoseconds duration, Stop* stop) {
   auto timer = ring.timeout(duration);
-  (void)co_await timer;
+  (void)co_await stoppable(ring, timer, stop);
 }
 
 /// A socket connected to the server; tried until `deadline`, at least once.
 Task<Result<UniqueFd>> reach(Ring& ring, std::vector<ResolvedAddress> resolved, Address address,
-                             steady_clock::time_point deadline) {
+                             steady_clock::time_point deadline, Stop* stop) {
   for (;;) {
-    auto socket = co_await connect_to(ring, resolved, address);
+    auto socket = co_await connect_to(ring, resolved, address, stop);
     const auto left = deadline - steady_clock::now();
-    if (socket || left <= std::chrono::nanoseconds(0)) {
+    if (socket || left <= std::chrono::nanoseconds(0) || (stop != nullptr && stop->asked())) {
       if (socket && !address.is_unix()) {
         watch_peer(*socket);
       }
       co_return socket;
     }
-    co_await pause(ring, std::min<std::chrono::nanoseconds>(left, kRetryInterval));
+    co_await pause(ring, std::min<std::chrono::nanoseconds>(left, kRetryInterval), stop);
   }
 }
 
@@ -90,6 +91,12 @@ std::string verified_host(const ClientOptions& options) {
 }
 
 }  // namespace
+
+Client::Client(Ring& ring, ClientOptions options)
+    : ring_(ring),
+      options_(std::move(options)),
+      given_up_(options_.stop, [this] { give_up(); }),
+      let_go_(options_.let_go, [this] { give_up(); }) {}
 
 Client::~Client() {
   if (connection_) {
@@ -106,11 +113,16 @@ Task<Result<std::unique_ptr<Client>>> Client::open(Ring& ring, ClientOptions opt
     options.context = kBaseAllocation;
   }
   std::unique_ptr<Client> client(new Client(ring, std::move(options)));
-  auto resolved = resolve(client->options_.address);
+  auto ask = [address = client->options_.address] { return resolve(address); };
+  auto resolved = co_await in_thread(ring, std::move(ask), client->given_up_.stop());
   if (!resolved) {
-    co_return std::unexpected(resolved.error());
+    co_return fail(ErrorCode::kCancelled,
+                   fmt::format("address resolution for {} was given up", client->options_.address.text()));
   }
-  client->resolved_ = std::move(*resolved);
+  if (!*resolved) {
+    co_return std::unexpected(resolved->error());
+  }
+  client->resolved_ = std::move(**resolved);
   auto connected = co_await client->connect();
   if (!connected) {
     co_return std::unexpected(connected.error());
@@ -124,14 +136,22 @@ Task<Result<std::unique_ptr<Client>>> Client::open(Ring& ring, ClientOptions opt
   co_return client;
 }
 
+void Client::give_up() {
+  options_.reconnect_delay = {};
+  if (connection_) {
+    connection_->shut_down();
+  }
+}
+
 Task<Result<void>> Client::connect() {
   const bool first = connection_ == nullptr;
   const auto deadline = first ? steady_clock::now() + options_.open_timeout : steady_clock::now();
-  auto socket = co_await reach(ring_, resolved_, options_.address, deadline);
+  auto socket = co_await reach(ring_, resolved_, options_.address, deadline, given_up_.stop());
   if (!socket) {
     co_return std::unexpected(socket.error());
   }
   auto connection = std::make_shared<Connection>(ring_, std::move(*socket));
+  const Stop::Listener hurry(given_up_.stop(), [&connection] { connection->shut_down(); });
   auto info = co_await connection->start(options_.tls, verified_host(options_), options_.export_name,
                                          options_.context);
   if (!info) {
@@ -169,10 +189,10 @@ Task<Result<std::shared_ptr<Connection>>> Client::connection() {
       continue;
     }
     const auto left = deadline - steady_clock::now();
-    if (left <= std::chrono::nanoseconds(0)) {
+    if (left <= std::chrono::nanoseconds(0) || options_.reconnect_delay.count() == 0) {
       co_return fail_errno(EIO, "the connection to the server is lost");
     }
-    co_await pause(ring_, std::min<std::chrono::nanoseconds>(left, kRetryInterval));
+    co_await pause(ring_, std::min<std::chrono::nanoseconds>(left, kRetryInterval), given_up_.stop());
   }
 }
 
@@ -421,7 +441,8 @@ Task<Result<std::vector<ExportInfo>>> list_exports(Ring& ring, ClientOptions opt
   if (!resolved) {
     co_return std::unexpected(resolved.error());
   }
-  auto socket = co_await reach(ring, std::move(*resolved), options.address, steady_clock::now());
+  auto socket =
+      co_await reach(ring, std::move(*resolved), options.address, steady_clock::now(), options.stop);
   if (!socket) {
     co_return std::unexpected(socket.error());
   }

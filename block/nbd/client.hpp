@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "base/stop.hpp"
 #include "block/block_device.hpp"
 #include "block/nbd/address.hpp"
 #include "block/nbd/client_handshake.hpp"
@@ -29,6 +30,10 @@ struct ClientOptions {
   std::chrono::seconds open_timeout{0};
   /// What block_status() tells, in place of base:allocation; for looking at bitmaps.
   std::string context = {};
+  /// When one of them is asked for, everything that waits for the server fails. Each may be null, or gone
+  /// before the client: `stop` when it is open, `let_go` when nobody will need that any more.
+  Stop* stop = nullptr;
+  Stop* let_go = nullptr;
 };
 
 class Connection;
@@ -68,8 +73,9 @@ class Client final : public BlockDevice {
     IoVec data = {};  ///< to read into, or to write
   };
 
-  Client(Ring& ring, ClientOptions options) : ring_(ring), options_(std::move(options)) {}
+  Client(Ring& ring, ClientOptions options);
   [[nodiscard]] Task<Result<void>> connect();
+  void give_up();
   /// A connection in working order, after waiting for one if that is allowed.
   [[nodiscard]] Task<Result<std::shared_ptr<Connection>>> connection();
   /// Sends one request of at most what the server takes; `extent` takes the answer of a status request.
@@ -98,6 +104,7 @@ class Client final : public BlockDevice {
   std::shared_ptr<Connection> connection_;
   AsyncMutex connecting_;
   RangeLock unaligned_writes_;
+  Stop::Listener given_up_, let_go_;
 };
 
 /// What `whistler nbd --list` asks.

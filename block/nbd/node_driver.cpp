@@ -123,6 +123,8 @@ Result<ClientOptions> client_options(Options& options, const NodeFlags& flags) {
   client.reconnect_delay = *reconnect;
   client.open_timeout = *open;
   client.read_only = flags.read_only;
+  client.stop = flags.stop;
+  client.let_go = flags.let_go;
   client.export_name = take(options, "export").value_or("");
   client.context = take(options, "x-dirty-bitmap").value_or("");
   client.tls_hostname = take(options, "tls-hostname").value_or("");

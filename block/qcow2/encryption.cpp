@@ -22,7 +22,9 @@ Task<Result<void>> Image::load_encryption() {
   }
   auto luks = co_await crypto::Luks::load(*file_, place->offset);
   if (!luks) {
-    co_return std::unexpected(luks.error());
+    auto error = luks.error().within(name());
+    error.brief = luks.error().message;
+    co_return std::unexpected(std::move(error));
   }
   // The places of the key material are part of the LUKS header; the image says how much room there is for it.
   if (luks->header().payload_offset > place->bytes) {
@@ -34,9 +36,9 @@ Task<Result<void>> Image::load_encryption() {
   co_return Result<void>{};
 }
 
-Task<Result<void>> Image::unlock(const crypto::Secret& password) {
+Task<Result<void>> Image::unlock(const crypto::Secret& password, Ring* ring, Stop* stop) {
   if (header_.crypt_method == CryptMethod::kLuks) {
-    auto unlocked = co_await luks_->unlock(password);
+    auto unlocked = co_await luks_->unlock(password, ring, stop);
     co_return unlocked;
   }
   if (header_.crypt_method == CryptMethod::kAes) {

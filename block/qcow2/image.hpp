@@ -70,7 +70,8 @@ class Image final : public BlockDevice {
   [[nodiscard]] const crypto::LuksHeader* luks_header() const { return luks_ ? &luks_->header() : nullptr; }
   /// Makes the content of an encrypted image accessible. Without it guest data is neither read nor written;
   /// everything else works. kPermission for a wrong password (old AES cannot tell).
-  [[nodiscard]] Task<Result<void>> unlock(const crypto::Secret& password);
+  [[nodiscard]] Task<Result<void>> unlock(const crypto::Secret& password, Ring* ring = nullptr,
+                                          Stop* stop = nullptr);
   /// Adds or erases LUKS keys.
   [[nodiscard]] Task<Result<void>> amend_encryption(crypto::LuksAmend change);
   /// The last step of opening: loads what writing needs, repairs refcounts a crash left behind (dirty bit),

@@ -1,9 +1,11 @@
 """Wrong descriptions, files and arguments: one line that names file, key and reason, status 2, nothing created."""
 
+import itertools
 import os
 import socket
 import struct
 import subprocess
+import threading
 import unittest
 
 from cli_case import NOBODY, CliCase, needs, needs_kvm, needs_root, tool, whistler
@@ -180,9 +182,39 @@ class Drives(CliCase):
                              "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "e.qcow2", "1M")
         self.assertEqual(made.returncode, 0, made.stderr)
         self.assert_bad(self.drive("e.qcow2", "qcow2"), "hda", "e.qcow2", "password")
-        for file in ("wrong", "empty", "gone", "."):
+        os.mkfifo(self.path("fifo"))
+        self.file("huge", "x" * 100_000)
+        for file in ("wrong", "empty", "gone", ".", "fifo", "huge", "/dev/zero"):
             with self.subTest(file):
                 self.assert_bad(self.drive("e.qcow2", "qcow2", password_file=file), "hda")
+
+    def test_hostile_luks_headers(self):
+        secret = ("--object", "secret,id=s,data=open sesame")
+        made = self.whistler("img", "create", "-q", "-f", "qcow2", *secret, "-o",
+                             "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "e.qcow2", "1M")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.file("right", "open sesame\n")
+        good = self.path("e.qcow2").read_bytes()
+        luks = good.index(b"LUKS\xba\xbe")
+        slot, huge = 208, b"\xff" * 4  # of the first key; the fields are big-endian
+        for name, changes, word in (
+                ("iterations", {164: huge}, "iteration"), ("no iterations", {164: bytes(4)}, "iteration"),
+                ("of a key", {slot + 4: huge}, "iteration"), ("no stripes", {slot + 44: bytes(4)}, "stripes"),
+                ("stripes", {slot + 44: huge}, "stripes"), ("material", {slot + 40: huge}, "overlapping"),
+                ("beyond the end", {104: huge, slot + 40: b"\x7f\xff\xff\xff"}, "needs"), ("cipher", {8: b"rot13\0"}, "rot13"),
+                ("mode", {40: b"xyz-plain64\0"}, "xyz"), ("hash", {72: b"crc32\0"}, "crc32"), ("key", {108: huge}, "overlapping"),
+                ("version", {6: b"\x00\x63"}, "version"), ("other salt", {slot + 8: huge}, "password")):
+            bad = bytearray(good)
+            for at, value in changes.items():
+                bad[luks + at:luks + at + len(value)] = value
+            self.file("e.qcow2", bytes(bad))
+            with self.subTest(name):
+                self.assert_bad(self.drive("e.qcow2", "qcow2", password_file="right"), "hda", "e.qcow2", word)
+                result = self.whistler("img", "convert", "-O", "raw", *secret, "--image-opts",
+                                       "driver=qcow2,file.filename=e.qcow2,encrypt.key-secret=s", "out")
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertIn(word, result.stderr)
+                self.assertFalse(self.path("out").exists())
 
     def test_empty_and_odd_sizes(self):
         self.assert_bad(self.drive(self.raw_disk("empty.raw", 0)), "hda", "empty.raw")
@@ -330,6 +362,31 @@ class Files(CliCase):
         for file in ("gone", ".", "fifo", "/dev/zero", "empty", "long", "huge"):
             with self.subTest(file):
                 self.assert_bad(self.machine(display={"vga": "std"}, vnc={"password_file": file}), "machine.json", "vnc")
+
+    def test_password_file_that_changes_while_it_is_read(self):
+        self.file("right", "secret\n")
+        machine = self.machine(display={"vga": "std"}, vnc={"password_file": "changing"})
+        end = threading.Event()
+
+        def change():
+            for content in itertools.cycle(("", "secret\n", "x" * 5000, "\n", None)):
+                if end.is_set():
+                    return
+                if content is None:
+                    self.path("changing").unlink(missing_ok=True)
+                else:
+                    self.path("changing").write_text(content)
+        changer = threading.Thread(target=change)
+        changer.start()
+        try:
+            for _ in range(20):
+                result = self.whistler("check", machine)
+                self.assertIn(result.returncode, (0, 2), result.stderr)
+                if result.returncode == 2:
+                    self.assert_refused(result, "vnc.password_file")
+        finally:
+            end.set()
+            changer.join()
 
     def test_vnc_addresses(self):
         for listen in ("300.1.1.1", "nosuchhost.invalid", "", "203.0.113.7"):

@@ -293,6 +293,35 @@ class Monitor(RomCase):
                     client.answer()
         self.assertEqual(other.ask("query-status")["return"]["status"], "running")
 
+    def test_client_that_never_reads_is_dropped_before_it_costs_much(self):
+        process = self.run_with()
+        other = self.client()
+
+        def resident():
+            return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        before = resident()
+        client = self.client()
+        client.socket.settimeout(10)
+        with self.assertRaises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(200):
+                client.socket.sendall(b'{"execute": "query-commands"}' * 1000)
+        self.assertEqual(other.ask("query-status")["return"]["status"], "running")
+        # All answers together are twice this; a sanitizer keeps 256 MiB of what was freed.
+        self.assertLess(resident() - before, 400 << 20)
+
+    def test_events_of_a_client_that_never_reads_are_bounded(self):
+        process = self.run_with()
+        deaf, other = self.client(), self.client()
+        for _ in range(400):  # 6 MB of events
+            other.send('{"execute": "system_powerdown"}' * 200)
+            for _ in range(200):
+                self.assertEqual(other.answer(), {"return": {}})
+            other.events.clear()
+        self.assertIsNone(process.poll())
+        with self.assertRaises((EOFError, ValueError)):  # its last line is cut
+            while True:
+                deaf.receive()
+
     def test_every_listed_command_is_there(self):
         self.run_with()
         client = self.client()

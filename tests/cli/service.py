@@ -1,11 +1,13 @@
 """Whistler as a service: what the manager is told, levels for the journal, completion, the unit, man pages."""
 
+import errno
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import time
 import unittest
 
 from cli_case import QUICK, ROOT, CliCase, needs, needs_kvm, tool, whistler
@@ -49,6 +51,41 @@ class Metrics(CliCase):
         for line in ('whistler_machine{name="m1"} 1', "whistler_running 1", "whistler_vcpus 1",
                      'whistler_drive_requests_total{drive="hda",kind="write"} 0'):
             self.assertIn(line + "\n", body)
+
+    def test_clients_that_dawdle_or_never_read_are_in_nobodys_way(self):
+        self.rom(HANG)
+        process = self.start("run", self.machine(firmware={"bios": "rom.bin"}, name="m1", metrics={"socket": "prom"}))
+        self.until("the socket", lambda: self.path("prom").exists())
+
+        def connect(text=b""):
+            client = socket.socket(socket.AF_UNIX)
+            self.addCleanup(client.close)
+            client.settimeout(QUICK)
+            while client.connect_ex(str(self.path("prom"))) == errno.EAGAIN:
+                time.sleep(0.01)  # more wait already than it lets wait
+            try:
+                client.sendall(text)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # dropped already
+            return client
+
+        def scrape():
+            client = connect(b"GET /metrics HTTP/1.1\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+            client.close()
+            self.assertIn(b"\nwhistler_running 1\n", answer)
+
+        for text in (b"", b"G", b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\n\r\n", b"\0" * 100_000, b"POST / HTTP/1.0\n\n"):
+            for _ in range(100):
+                connect(text)
+            scrape()
+        slow = connect()
+        for byte in b"GET / HTTP/1.0\r\n\r\n":
+            slow.sendall(bytes([byte]))
+            scrape()
+        self.assertIn(b"200 OK", slow.recv(100))
+        self.assertLess(len(os.listdir(f"/proc/{process.pid}/fd")), 80)
+        self.assertIsNone(process.poll())
 
 
 class Completion(CliCase):

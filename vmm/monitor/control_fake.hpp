@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "vmm/host_clock.hpp"
 #include "vmm/monitor/events.hpp"
 #include "vmm/monitor/machine_control.hpp"
+#include "vmm/monitor/qmp_commands.hpp"
 
 namespace whistler {
 
@@ -46,6 +48,16 @@ class ControlFake final : public MachineControl {
     pc.loop().watch(pc.ring().fd(), EPOLLIN, [&pc](std::uint32_t) { pc.ring().run_once(false); });
     qmp::watch_machine(*fake);
     return fake;
+  }
+
+  /// What a client gets; the event loop turns until it is there.
+  qmp::Answer<qmp::Json> ask(const qmp::Request& request) {
+    std::optional<qmp::Answer<qmp::Json>> got;
+    qmp::execute(*this, request, [&](qmp::Answer<qmp::Json> answer) { got.emplace(std::move(answer)); });
+    while (!got) {
+      pc_.loop().run_once(-1);
+    }
+    return std::move(*got);
   }
 
   [[nodiscard]] RunState run_state() override { return paused_ ? RunState::kPaused : RunState::kRunning; }

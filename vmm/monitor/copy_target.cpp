@@ -9,12 +9,12 @@
 
 namespace whistler::qmp {
 
-CopyTarget CopyTarget::take(Arguments& arguments) {
+CopyTarget CopyTarget::take(Arguments& arguments, CopySync sync) {
   static constexpr std::array<std::string_view, 2> kModes = {"absolute-paths", "existing"};
   CopyTarget target;
   target.file = arguments.text("target");
   target.format = arguments.text_or("format", {});
-  target.sync = take_copy_sync(arguments);
+  target.sync = sync;
   target.make = arguments.word_or("mode", kModes, 0) == 0;
   return target;
 }
@@ -28,7 +28,7 @@ void CopyTarget::settle(Drive& drive) {
   }
 }
 
-Task<Answer<Target>> CopyTarget::open(Ring& ring, Drive& drive) const {
+Task<Answer<Target>> CopyTarget::open(Ring& ring, Drive& drive, Stop& stop) const {
   const auto path = absolute_name(file);
   const auto size = drive.image()->size();
   if (make) {
@@ -36,6 +36,7 @@ Task<Answer<Target>> CopyTarget::open(Ring& ring, Drive& drive) const {
     made.path = path;
     made.format = format;
     made.size = size;
+    made.stop = &stop;
     if (sync != CopySync::kFull) {
       const auto below = layers_of(drive)[sync == CopySync::kTop ? 1 : 0];
       made.backing_file = below.file;
@@ -46,14 +47,15 @@ Task<Answer<Target>> CopyTarget::open(Ring& ring, Drive& drive) const {
     }
     auto done = co_await make_image(ring, std::move(made));
     if (!done) {
-      co_return could_not_create(done.error());
+      co_return could_not_create(done.error(), stop);
     }
   }
   auto options = drive.open_options(path, format);
   options.read_only = false;
+  options.stop = &stop;
   auto opened = co_await open_target(ring, std::move(options));
   if (!opened) {
-    co_return could_not_open(file, opened.error());
+    co_return could_not_open(file, opened.error(), stop);
   }
   if (opened->image->size() != size) {
     static_cast<void>(co_await opened->image->close());

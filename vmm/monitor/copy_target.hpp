@@ -15,12 +15,12 @@ struct CopyTarget {
   CopySync sync = CopySync::kFull;
   bool make = true;
 
-  /// target, format, sync and mode.
-  [[nodiscard]] static CopyTarget take(Arguments& arguments);
+  /// target, format and mode.
+  [[nodiscard]] static CopyTarget take(Arguments& arguments, CopySync sync);
   /// What was not given is as the drive has it.
   void settle(Drive& drive);
-  /// Makes it if that is asked for. Under the machine lock.
-  [[nodiscard]] Task<Answer<Target>> open(Ring& ring, Drive& drive) const;
+  /// Makes it if that is asked for, unless `stop` is asked for. Under the machine lock.
+  [[nodiscard]] Task<Answer<Target>> open(Ring& ring, Drive& drive, Stop& stop) const;
 };
 
 }  // namespace whistler::qmp

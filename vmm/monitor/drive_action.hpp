@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/task.hpp"
+#include "vmm/drive_claims.hpp"
 #include "vmm/monitor/machine_control.hpp"
 #include "vmm/monitor/qmp_protocol.hpp"
 
@@ -16,8 +17,8 @@ class DriveAction {
   virtual ~DriveAction() = default;
   /// Null if it is about none.
   [[nodiscard]] virtual DriveImage* drive() = 0;
-  /// Makes and opens files.
-  [[nodiscard]] virtual Task<Answer<void>> prepare() = 0;
+  /// Makes and opens files, until `stop` is asked for.
+  [[nodiscard]] virtual Task<Answer<void>> prepare(Stop& stop) = 0;
   /// The last that can go wrong.
   [[nodiscard]] virtual Task<Answer<void>> freeze() = 0;
   virtual void commit() = 0;
@@ -25,25 +26,24 @@ class DriveAction {
   [[nodiscard]] virtual Task<void> abort() = 0;
 };
 
-/// All of them, or none.
-[[nodiscard]] Answer<Json> run_actions(MachineControl& machine,
-                                       std::vector<std::unique_ptr<DriveAction>> actions);
-
 using MadeAction = Answer<std::unique_ptr<DriveAction>>;
-// What their commands ask for. Without the machine lock.
-[[nodiscard]] MadeAction make_snapshot_action(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] MadeAction make_internal_snapshot_action(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] MadeAction make_backup_action(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] MadeAction make_node_backup_action(MachineControl& machine, Arguments& arguments);
+using MakeAction = MadeAction (*)(MachineControl& machine, DriveClaims& claims, Arguments& arguments);
+// What their commands ask for. The drives they work on are claimed.
+[[nodiscard]] MadeAction make_snapshot_action(MachineControl& machine, DriveClaims& claims,
+                                              Arguments& arguments);
+[[nodiscard]] MadeAction make_internal_snapshot_action(MachineControl& machine, DriveClaims& claims,
+                                                       Arguments& arguments);
+[[nodiscard]] MadeAction make_backup_action(MachineControl& machine, DriveClaims& claims,
+                                            Arguments& arguments);
+[[nodiscard]] MadeAction make_node_backup_action(MachineControl& machine, DriveClaims& claims,
+                                                 Arguments& arguments);
 
-// The commands.
-[[nodiscard]] Answer<Json> snapshot_sync(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> snapshot_internal_sync(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> delete_internal_snapshot(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> drive_backup(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> blockdev_backup(MachineControl& machine, Arguments& arguments);
-/// Knows the actions blockdev-snapshot-sync, blockdev-snapshot-internal-sync, drive-backup, blockdev-backup
-/// and abort.
-[[nodiscard]] Answer<Json> transaction(MachineControl& machine, Arguments& arguments);
+// The commands. They run piece by piece, and the machine goes on in between.
+/// The command that is one action alone.
+[[nodiscard]] Task<Answer<Json>> run_action(MachineControl& machine, MakeAction make, Arguments arguments);
+[[nodiscard]] Task<Answer<Json>> delete_internal_snapshot(MachineControl& machine, Arguments arguments);
+/// Knows the actions blockdev-snapshot-sync, blockdev-snapshot-internal-sync, drive-backup, blockdev-backup,
+/// block-dirty-bitmap-* and abort.
+[[nodiscard]] Task<Answer<Json>> transaction(MachineControl& machine, Arguments arguments);
 
 }  // namespace whistler::qmp

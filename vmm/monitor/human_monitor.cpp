@@ -25,14 +25,18 @@ Words words_of(const std::string& line) {
   return words;
 }
 
-/// What the QMP command returns, or null with its refusal in `text`.
+std::string error_text(const Refusal& refusal) { return fmt::format("Error: {}\r\n", refusal.description); }
+
+/// What a QMP command that is done at once returns, or null with its refusal in `text`.
 Json ask(MachineControl& machine, const std::string& command, std::string& text, Json arguments = {}) {
   if (arguments.is_null()) {
     arguments = Json::object();
   }
-  auto answer = execute(machine, {.command = command, .arguments = std::move(arguments)});
+  Answer<Json> answer = Json();
+  execute(machine, {.command = command, .arguments = std::move(arguments)},
+          [&](Answer<Json> given) { answer = std::move(given); });
   if (!answer) {
-    text = fmt::format("Error: {}\r\n", answer.error().description);
+    text = error_text(answer.error());
     return nullptr;
   }
   return *answer;
@@ -236,8 +240,9 @@ std::string send_keys(MachineControl& machine, const Words& words) {
   for (std::string name; std::getline(names, name, '-');) {
     keys.push_back({{"type", "qcode"}, {"data", name}});
   }
-  auto answer = execute(machine, {.command = "send-key", .arguments = {{"keys", keys}}});
-  return answer ? "" : fmt::format("invalid parameter: {}\r\n", words[1]);
+  std::string refused;
+  ask(machine, "send-key", refused, {{"keys", keys}});
+  return refused.empty() ? "" : fmt::format("invalid parameter: {}\r\n", words[1]);
 }
 
 struct Simple {
@@ -273,15 +278,6 @@ std::string run_line(MachineControl& machine, const std::string& line) {
   if (word == "sendkey") {
     return send_keys(machine, words);
   }
-  if (word == "eject" && words.size() > 1) {
-    const bool force = words[1] == "-f";
-    ask(machine, "eject", text, {{"device", words.back()}, {"force", force}});
-    return text;
-  }
-  if (word == "change" && words.size() > 2) {
-    ask(machine, "blockdev-change-medium", text, {{"device", words[1]}, {"filename", words[2]}});
-    return text;
-  }
   if (word == "screendump" && words.size() > 1) {
     ask(machine, "screendump", text, {{"filename", words[1]}});
     return text;
@@ -289,15 +285,38 @@ std::string run_line(MachineControl& machine, const std::string& line) {
   return fmt::format("unknown command: '{}'\r\n", line);
 }
 
+/// The lines that wait for images, as QMP has them.
+std::optional<Request> slow_line(const std::string& line) {
+  const auto words = words_of(line);
+  if (words.size() > 1 && words[0] == "eject") {
+    const bool force = words[1] == "-f";
+    return Request{.command = "eject", .arguments = {{"device", words.back()}, {"force", force}}};
+  }
+  if (words.size() > 2 && words[0] == "change") {
+    return Request{.command = "blockdev-change-medium",
+                   .arguments = {{"device", words[1]}, {"filename", words[2]}}};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
-Answer<Json> human_command(MachineControl& machine, Arguments& arguments) {
+void human_command(MachineControl& machine, Arguments& arguments, Reply reply) {
   const auto line = arguments.text("command-line");
   static_cast<void>(arguments.number_or("cpu-index", 0));
+  Answer<Json> answer;
   if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+    answer = std::unexpected(sound.error());
+  } else if (const auto slow = slow_line(line)) {
+    execute(machine, *slow, [reply = std::move(reply)](const Answer<Json>& done) {
+      reply(Json(done ? std::string() : error_text(done.error())));
+    });
+    return;
+  } else {
+    answer = Json(run_line(machine, line));
   }
-  return Json(run_line(machine, line));
+  const std::scoped_lock lock(machine.pc().lock());
+  reply(std::move(answer));
 }
 
 }  // namespace whistler::qmp

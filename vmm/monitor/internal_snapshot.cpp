@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "block/qcow2/snapshots.hpp"
 #include "vmm/monitor/drive_action.hpp"
 #include "vmm/monitor/job_arguments.hpp"
 #include "vmm/monitor/qmp_media.hpp"
-#include "vmm/monitor/wait_for.hpp"
 
 namespace whistler::qmp {
 namespace {
@@ -26,27 +26,41 @@ Answer<qcow2::Image*> holder(Drive& drive) {
   return image;
 }
 
+/// The snapshot of that id and name, of which an empty one is any; nothing if there is none.
+Task<Answer<std::optional<qcow2::Snapshot>>> find_snapshot(qcow2::Image& image, std::string id,
+                                                           std::string name) {
+  qcow2::Snapshots snapshots(image);
+  const auto list = co_await snapshots.list();
+  if (!list) {
+    co_return refuse(list.error().message);
+  }
+  const auto found = std::ranges::find_if(*list, [&](const auto& each) {
+    return (id.empty() || each.id == id) && (name.empty() || each.name == name);
+  });
+  co_return found == list->end() ? std::nullopt : std::optional(*found);
+}
+
 class TakeInternal final : public DriveAction {
  public:
   TakeInternal(Drive& drive, qcow2::Snapshot snapshot) : drive_(drive), snapshot_(std::move(snapshot)) {}
 
   [[nodiscard]] DriveImage* drive() override { return drive_.image(); }
-  [[nodiscard]] Task<Answer<void>> prepare() override { co_return Answer<void>{}; }
+  [[nodiscard]] Task<Answer<void>> prepare(Stop&) override { co_return Answer<void>{}; }
 
   [[nodiscard]] Task<Answer<void>> freeze() override {
     const auto image = holder(drive_);
     if (!image) {
       co_return std::unexpected(image.error());
     }
-    qcow2::Snapshots snapshots(**image);
-    const auto list = co_await snapshots.list();
-    if (!list) {
-      co_return refuse(list.error().message);
+    const auto found = co_await find_snapshot(**image, {}, snapshot_.name);
+    if (!found) {
+      co_return std::unexpected(found.error());
     }
-    if (std::ranges::any_of(*list, [&](const auto& each) { return each.name == snapshot_.name; })) {
+    if (*found) {
       co_return refuse(fmt::format("Snapshot with name '{}' already exists on device '{}'", snapshot_.name,
                                    drive_.description().id));
     }
+    qcow2::Snapshots snapshots(**image);
     const auto made = co_await snapshots.create(snapshot_);
     made_ = made.has_value();
     co_return made ? Answer<void>{} : Answer<void>(refuse(made.error().message));
@@ -72,19 +86,17 @@ Task<Answer<Json>> remove(Drive& drive, std::string id, std::string name) {
   if (!image) {
     co_return std::unexpected(image.error());
   }
-  qcow2::Snapshots snapshots(**image);
-  const auto list = co_await snapshots.list();
-  if (!list) {
-    co_return refuse(list.error().message);
+  const auto looked = co_await find_snapshot(**image, id, name);
+  if (!looked) {
+    co_return std::unexpected(looked.error());
   }
-  const auto found = std::ranges::find_if(*list, [&](const auto& each) {
-    return (id.empty() || each.id == id) && (name.empty() || each.name == name);
-  });
-  if (found == list->end()) {
+  const auto& found = *looked;
+  if (!found) {
     co_return refuse(fmt::format("Snapshot with id '{}' and name '{}' does not exist on device '{}'",
                                  id.empty() ? "(null)" : id, name.empty() ? "(null)" : name,
                                  drive.description().id));
   }
+  qcow2::Snapshots snapshots(**image);
   const auto removed = co_await snapshots.remove(found->id);
   if (!removed) {
     co_return refuse(removed.error().message);
@@ -102,7 +114,7 @@ Task<Answer<Json>> remove(Drive& drive, std::string id, std::string name) {
 
 }  // namespace
 
-MadeAction make_internal_snapshot_action(MachineControl& machine, Arguments& arguments) {
+MadeAction make_internal_snapshot_action(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
   const auto device = arguments.text("device");
   qcow2::Snapshot snapshot;
   snapshot.name = arguments.text("name");
@@ -117,9 +129,8 @@ MadeAction make_internal_snapshot_action(MachineControl& machine, Arguments& arg
   snapshot.date_seconds = static_cast<std::uint32_t>(seconds.count());
   snapshot.date_nanoseconds = static_cast<std::uint32_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(date - seconds).count());
-  const std::scoped_lock lock(machine.pc().lock());
   snapshot.vm_clock_nanoseconds = static_cast<std::uint64_t>(machine.pc().timers().clock().now());
-  const auto drive = idle_drive(machine, device);
+  const auto drive = idle_drive(machine, claims, device);
   if (!drive) {
     return std::unexpected(drive.error());
   }
@@ -129,26 +140,23 @@ MadeAction make_internal_snapshot_action(MachineControl& machine, Arguments& arg
   return std::make_unique<TakeInternal>(**drive, std::move(snapshot));
 }
 
-Answer<Json> delete_internal_snapshot(MachineControl& machine, Arguments& arguments) {
+Task<Answer<Json>> delete_internal_snapshot(MachineControl& machine, Arguments arguments) {
   const auto device = arguments.text("device");
   const auto id = arguments.text_or("id", {});
   const auto name = arguments.text_or("name", {});
   if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+    co_return std::unexpected(sound.error());
   }
   if (id.empty() && name.empty()) {
-    return refuse("Name or id must be provided");
+    co_return refuse("Name or id must be provided");
   }
-  Drive* drive = nullptr;
-  {
-    const std::scoped_lock lock(machine.pc().lock());
-    const auto found = idle_drive(machine, device);
-    if (!found) {
-      return std::unexpected(found.error());
-    }
-    drive = *found;
+  DriveClaims claims(machine.pc().jobs());
+  const auto drive = idle_drive(machine, claims, device);
+  if (!drive) {
+    co_return std::unexpected(drive.error());
   }
-  return wait_for(machine, remove(*drive, id, name));
+  auto removed = co_await remove(**drive, id, name);
+  co_return removed;
 }
 
 }  // namespace whistler::qmp

@@ -48,15 +48,19 @@ CopySync take_copy_sync(Arguments& arguments) {
   return static_cast<CopySync>(arguments.word_or("sync", kSyncs, 0));
 }
 
-Answer<void> check_no_job(MachineControl& machine, const Drive& drive) {
+Answer<void> claim_idle(MachineControl& machine, DriveClaims& claims, Drive& drive) {
   const auto& id = drive.description().id;
   if (const auto* job = machine.pc().jobs().on_drive(id)) {
     return refuse(fmt::format("Node '{}' is busy: block device is in use by block job: {}", id, job->type()));
   }
+  if (!claims.claim(drive)) {
+    return refuse(fmt::format("Node '{}' is busy: another command works on it", id));
+  }
   return {};
 }
 
-Answer<Drive*> idle_drive(MachineControl& machine, const std::string& device, const std::string& node) {
+Answer<Drive*> idle_drive(MachineControl& machine, DriveClaims& claims, const std::string& device,
+                          const std::string& node) {
   auto* const drive = find_drive(machine, device.empty() ? node : device);
   if (drive == nullptr) {
     return no_such_drive(device, node);
@@ -64,26 +68,33 @@ Answer<Drive*> idle_drive(MachineControl& machine, const std::string& device, co
   if (drive->image() == nullptr) {
     return refuse("Device has no medium");
   }
-  if (auto idle = check_no_job(machine, *drive); !idle) {
+  if (auto idle = claim_idle(machine, claims, *drive); !idle) {
     return std::unexpected(idle.error());
   }
   return drive;
 }
 
-Answer<void> settle_job(MachineControl& machine, const Drive& drive, JobSettings& settings) {
+Answer<void> settle_job(DriveClaims& claims, const Drive& drive, JobSettings& settings) {
   settings.drive = drive.description().id;
   if (settings.id.empty()) {
     settings.id = settings.drive;
   } else if (!well_formed(settings.id)) {
     return refuse(fmt::format("Invalid job ID '{}'", settings.id));
   }
-  if (machine.pc().jobs().find(settings.id) != nullptr) {
+  if (!claims.plan_job(drive)) {
+    return refuse(fmt::format("Node '{}' is busy: only one job at a time can work on it", settings.drive));
+  }
+  if (!claims.claim_job(settings.id)) {
     return refuse(fmt::format("Job ID '{}' already in use", settings.id));
   }
+  settings.group = claims.group_of_job();
   return {};
 }
 
-std::unexpected<Refusal> could_not_create(const Error& error) {
+std::unexpected<Refusal> could_not_create(const Error& error, const Stop& stop) {
+  if (stop.asked()) {
+    return refuse(fmt::format("{}: {}", error.message, stop.why()));
+  }
   const bool brief = !error.brief.empty() && error.brief.find('\n') == std::string::npos;
   return refuse(brief ? error.brief : error.message);
 }

@@ -6,6 +6,7 @@
 #include "block/jobs/backup.hpp"
 #include "block/jobs/block_job.hpp"
 #include "block/jobs/layers.hpp"
+#include "vmm/drive_claims.hpp"
 #include "vmm/monitor/machine_control.hpp"
 #include "vmm/monitor/qmp_protocol.hpp"
 
@@ -18,17 +19,18 @@ namespace whistler::qmp {
 /// "sync", which must be given.
 [[nodiscard]] CopySync take_copy_sync(Arguments& arguments);
 
-/// A drive with a medium that a job, or something else nobody may disturb, can be started on. Under the
-/// machine lock.
-[[nodiscard]] Answer<Drive*> idle_drive(MachineControl& machine, const std::string& device,
-                                        const std::string& node = {});
-/// Refuses, in QEMU's words, if a job works on the drive. Under the machine lock.
-[[nodiscard]] Answer<void> check_no_job(MachineControl& machine, const Drive& drive);
-/// Fills in what was not given, and refuses an id that cannot be. Under the machine lock.
-[[nodiscard]] Answer<void> settle_job(MachineControl& machine, const Drive& drive, JobSettings& settings);
+/// A drive with a medium that a job, or something else nobody may disturb, can be started on: it is claimed.
+/// Under the machine lock.
+[[nodiscard]] Answer<Drive*> idle_drive(MachineControl& machine, DriveClaims& claims,
+                                        const std::string& device, const std::string& node = {});
+/// Claims the drive; refuses, in QEMU's words, if a job or another command works on it. Under the machine
+/// lock.
+[[nodiscard]] Answer<void> claim_idle(MachineControl& machine, DriveClaims& claims, Drive& drive);
+/// Fills in what was not given, and claims the id; refuses one that cannot be. Under the machine lock.
+[[nodiscard]] Answer<void> settle_job(DriveClaims& claims, const Drive& drive, JobSettings& settings);
 
-/// QEMU's words for a file that could not be made.
-[[nodiscard]] std::unexpected<Refusal> could_not_create(const Error& error);
+/// QEMU's words for a file that could not be made; if `stop` was asked for, that is why.
+[[nodiscard]] std::unexpected<Refusal> could_not_create(const Error& error, const Stop& stop);
 
 /// The images of the drive, from the top down. Under the machine lock.
 [[nodiscard]] std::vector<Layer> layers_of(Drive& drive);

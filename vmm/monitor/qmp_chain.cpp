@@ -10,7 +10,6 @@
 #include "vmm/monitor/copy_target.hpp"
 #include "vmm/monitor/job_arguments.hpp"
 #include "vmm/monitor/qmp_media.hpp"
-#include "vmm/monitor/wait_for.hpp"
 
 namespace whistler::qmp {
 namespace {
@@ -50,36 +49,77 @@ Answer<Json> start(MachineControl& machine, JobSettings settings, std::unique_pt
 
 }  // namespace
 
+namespace {
+
+/// What the command says of the end of what is taken in.
+struct StreamEnd {
+  LayerName base, bottom;
+  std::string stored;  ///< the name to store of the base; empty: its own
+
+  explicit StreamEnd(Arguments& arguments)
+      : base{arguments.text_or("base", {}), arguments.text_or("base-node", {})},
+        bottom{{}, arguments.text_or("bottom", {})},
+        stored(arguments.text_or("backing-file", {})) {
+    const auto both = [&](std::string_view one, std::string_view other) {
+      arguments.fail(fmt::format("'{}' and '{}' cannot be specified at the same time", one, other));
+    };
+    if (!base.file.empty() && !base.node.empty()) {
+      both("base", "base-node");
+    } else if (!base.file.empty() && bottom.given()) {
+      both("base", "bottom");
+    } else if (!base.node.empty() && bottom.given()) {
+      both("bottom", "base-node");
+    }
+  }
+
+  /// What the drive's image is to stand on.
+  [[nodiscard]] Answer<Stream::Base> find(const Drive& drive, const std::vector<Layer>& layers) const {
+    std::size_t below = layers.size();
+    if (bottom.given()) {
+      const auto place = bottom.find(drive, layers);
+      if (!place) {
+        return refuse(cannot_find(bottom));
+      }
+      below = *place + 1;
+    } else if (base.given()) {
+      const auto place = base.find(drive, layers);
+      if (!place || *place == 0) {
+        return refuse(cannot_find(base));
+      }
+      below = *place;
+    }
+    if (below == layers.size()) {
+      return stored.empty() ? Answer<Stream::Base>(Stream::Base{})
+                            : refuse("backing file specified, but streaming the entire chain");
+    }
+    const auto& layer = layers[below];
+    return Stream::Base{
+        .device = layer.device, .name = stored.empty() ? layer.file : stored, .format = layer.format};
+  }
+};
+
+}  // namespace
+
 Answer<Json> block_stream(MachineControl& machine, Arguments& arguments) {
   const auto device = arguments.text("device");
-  const LayerName base{arguments.text_or("base", {}), arguments.text_or("base-node", {})};
-  const auto stored = arguments.text_or("backing-file", {});
+  const StreamEnd end(arguments);
   auto settings = take_job_settings(arguments);
   settings.on_source_error = settings.on_target_error = take_error_policy(arguments, "on-error");
   static_cast<void>(arguments.text_or("filter-node-name", {}));
   if (auto sound = arguments.finish(); !sound) {
     return std::unexpected(sound.error());
   }
-  if (!base.file.empty() && !base.node.empty()) {
-    return refuse("'base' and 'base-node' cannot be specified at the same time");
-  }
   const std::scoped_lock lock(machine.pc().lock());
-  const auto found = idle_drive(machine, device);
+  DriveClaims claims(machine.pc().jobs());
+  const auto found = idle_drive(machine, claims, device);
   if (!found) {
     return std::unexpected(found.error());
   }
   Drive& drive = **found;
   const auto layers = layers_of(drive);
-  Stream::Base below;
-  if (base.given()) {
-    const auto place = base.find(drive, layers);
-    if (!place || *place == 0) {
-      return refuse(cannot_find(base));
-    }
-    const auto& layer = layers[*place];
-    below = {.device = layer.device, .name = stored.empty() ? layer.file : stored, .format = layer.format};
-  } else if (!stored.empty()) {
-    return refuse("backing file specified, but streaming the entire chain");
+  auto below = end.find(drive, layers);
+  if (!below) {
+    return std::unexpected(below.error());
   }
   if (drive.image()->read_only()) {
     return refuse(fmt::format("Device '{}' is read only", drive.description().id));
@@ -88,11 +128,11 @@ Answer<Json> block_stream(MachineControl& machine, Arguments& arguments) {
   if (!top) {
     return std::unexpected(top.error());
   }
-  if (auto settled = settle_job(machine, drive, settings); !settled) {
+  if (auto settled = settle_job(claims, drive, settings); !settled) {
     return std::unexpected(settled.error());
   }
   return start(machine, std::move(settings),
-               std::make_unique<Stream>(*drive.image(), **top, std::move(below)));
+               std::make_unique<Stream>(*drive.image(), **top, std::move(*below)));
 }
 
 namespace {
@@ -163,7 +203,8 @@ Answer<Json> block_commit(MachineControl& machine, Arguments& arguments) {
     return std::unexpected(Refusal{.error_class = "DeviceNotFound",
                                    .description = fmt::format("Device '{}' not found", device)});
   }
-  const auto found = idle_drive(machine, device);
+  DriveClaims claims(machine.pc().jobs());
+  const auto found = idle_drive(machine, claims, device);
   if (!found) {
     return std::unexpected(found.error());
   }
@@ -195,7 +236,7 @@ Answer<Json> block_commit(MachineControl& machine, Arguments& arguments) {
   if (plan.base < plan.top) {
     return refuse(fmt::format("'{}' is not in this backing file chain", plan.layers[plan.base].file));
   }
-  if (auto settled = settle_job(machine, plan.drive, settings); !settled) {
+  if (auto settled = settle_job(claims, plan.drive, settings); !settled) {
     return std::unexpected(settled.error());
   }
   auto work = plan.top == 0 ? commit_active(plan) : commit_layers(plan);
@@ -205,12 +246,12 @@ Answer<Json> block_commit(MachineControl& machine, Arguments& arguments) {
   return start(machine, std::move(settings), std::move(*work));
 }
 
-Answer<Json> drive_mirror(MachineControl& machine, Arguments& arguments) {
+Task<Answer<Json>> drive_mirror(MachineControl& machine, Arguments arguments) {
   const auto device = arguments.text("device");
   auto settings = take_job_settings(arguments);
   settings.on_source_error = take_error_policy(arguments, "on-source-error");
   settings.on_target_error = take_error_policy(arguments, "on-target-error");
-  auto target = CopyTarget::take(arguments);
+  auto target = CopyTarget::take(arguments, take_copy_sync(arguments));
   // How QEMU does it; the result is the same.
   for (const auto* key : {"granularity", "buf-size"}) {
     static_cast<void>(arguments.number_or(key, 0));
@@ -218,34 +259,34 @@ Answer<Json> drive_mirror(MachineControl& machine, Arguments& arguments) {
   static_cast<void>(arguments.flag_or("unmap", true));
   static_cast<void>(arguments.text_or("copy-mode", "background"));
   if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+    co_return std::unexpected(sound.error());
   }
-  Drive* drive = nullptr;
+  DriveClaims claims(machine.pc().jobs());
+  const auto found = idle_drive(machine, claims, device);
+  if (!found) {
+    co_return std::unexpected(found.error());
+  }
+  auto* const drive = *found;
+  if (auto settled = settle_job(claims, *drive, settings); !settled) {
+    co_return std::unexpected(settled.error());
+  }
+  target.settle(*drive);
+  Answer<Target> opened;
   {
-    const std::scoped_lock lock(machine.pc().lock());
-    const auto found = idle_drive(machine, device);
-    if (!found) {
-      return std::unexpected(found.error());
-    }
-    drive = *found;
-    if (auto settled = settle_job(machine, *drive, settings); !settled) {
-      return std::unexpected(settled.error());
-    }
-    target.settle(*drive);
+    PendingWork::Patience patience(machine.pc().pending());
+    opened = co_await target.open(machine.pc().ring(), *drive, patience.stop());
   }
-  auto opened = wait_for(machine, target.open(machine.pc().ring(), *drive));
   if (!opened) {
-    return std::unexpected(opened.error());
+    co_return std::unexpected(opened.error());
   }
-  const std::scoped_lock lock(machine.pc().lock());
   Mirror::Settings mirror;
   mirror.sync = target.sync;
   mirror.cluster = opened->cluster;
   mirror.pivoted = [drive, file = absolute_name(target.file), format = target.format] {
     drive->renamed(file, format);
   };
-  return start(machine, std::move(settings),
-               std::make_unique<Mirror>(*drive->image(), std::move(opened->image), std::move(mirror)));
+  auto work = std::make_unique<Mirror>(*drive->image(), std::move(opened->image), std::move(mirror));
+  co_return start(machine, std::move(settings), std::move(work));
 }
 
 Answer<Json> query_named_block_nodes(MachineControl& machine, Arguments& arguments) {

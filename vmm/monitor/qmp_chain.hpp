@@ -9,7 +9,8 @@ namespace whistler::qmp {
 
 [[nodiscard]] Answer<Json> block_stream(MachineControl& machine, Arguments& arguments);
 [[nodiscard]] Answer<Json> block_commit(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> drive_mirror(MachineControl& machine, Arguments& arguments);
+/// Runs piece by piece under the machine lock, and the machine goes on in between.
+[[nodiscard]] Task<Answer<Json>> drive_mirror(MachineControl& machine, Arguments arguments);
 /// The layers of every drive.
 [[nodiscard]] Answer<Json> query_named_block_nodes(MachineControl& machine, Arguments& arguments);
 

@@ -9,6 +9,7 @@
 #include "vmm/board_pc.hpp"
 #include "vmm/monitor/drive_action.hpp"
 #include "vmm/monitor/events.hpp"
+#include "vmm/monitor/qmp_bitmaps.hpp"
 #include "vmm/monitor/qmp_chain.hpp"
 #include "vmm/monitor/qmp_guest.hpp"
 #include "vmm/monitor/qmp_input.hpp"
@@ -22,7 +23,7 @@ namespace {
 
 struct Command {
   std::string_view name;
-  Answer<Json> (*run)(MachineControl&, Arguments&);
+  void (*run)(MachineControl&, Arguments&, Reply reply);
 };
 
 std::span<const Command> commands();
@@ -34,6 +35,26 @@ std::string_view status_word(RunState state) {
     case RunState::kIoError: return "io-error";
   }
   std::unreachable();
+}
+
+/// A command that is done at once.
+template <Answer<Json> (*Do)(MachineControl&, Arguments&)>
+void now(MachineControl& machine, Arguments& arguments, Reply reply) {
+  auto answer = Do(machine, arguments);
+  const std::scoped_lock lock(machine.pc().lock());
+  reply(std::move(answer));
+}
+
+/// One that waits for images.
+template <Task<Answer<Json>> (*Do)(MachineControl&, Arguments)>
+void later(MachineControl& machine, Arguments& arguments, Reply reply) {
+  const std::scoped_lock lock(machine.pc().lock());
+  machine.pc().pending().start<Answer<Json>>(Do(machine, std::move(arguments)), std::move(reply));
+}
+
+template <MakeAction Make>
+Task<Answer<Json>> alone(MachineControl& machine, Arguments arguments) {
+  return run_action(machine, Make, std::move(arguments));
 }
 
 /// A command that takes no arguments and returns nothing.
@@ -166,86 +187,94 @@ Json character_devices(MachineControl& machine) {
 
 std::span<const Command> commands() {
   static constexpr auto kCommands = std::to_array<Command>({
-      {"query-status", question<status>},
-      {"query-version", question<version>},
-      {"query-commands", question<command_names>},
-      {"query-name", question<machine_name>},
-      {"query-kvm", question<kvm>},
-      {"query-block", question<query_block>},
-      {"query-blockstats", query_block_stats},
-      {"eject", eject},
-      {"blockdev-change-medium", change_medium},
-      {"blockdev-open-tray", open_tray},
-      {"blockdev-close-tray", close_tray},
-      {"blockdev-remove-medium", remove_medium},
-      {"block_resize", resize_disk},
-      {"query-named-block-nodes", query_named_block_nodes},
-      {"blockdev-snapshot-sync", snapshot_sync},
-      {"blockdev-snapshot-internal-sync", snapshot_internal_sync},
-      {"blockdev-snapshot-delete-internal-sync", delete_internal_snapshot},
-      {"transaction", transaction},
-      {"blockdev-add", add_node},
-      {"blockdev-del", delete_node},
-      {"blockdev-backup", blockdev_backup},
-      {"drive-backup", drive_backup},
-      {"drive-mirror", drive_mirror},
-      {"block-commit", block_commit},
-      {"block-stream", block_stream},
-      {"query-block-jobs", question<query_block_jobs>},
-      {"block-job-cancel", block_job_cancel},
-      {"block-job-pause", block_job_pause},
-      {"block-job-resume", block_job_resume},
-      {"block-job-set-speed", block_job_set_speed},
-      {"block-job-complete", block_job_complete},
-      {"block-job-finalize", block_job_finalize},
-      {"block-job-dismiss", block_job_dismiss},
-      {"query-jobs", question<query_jobs>},
-      {"job-cancel", job_cancel},
-      {"job-pause", job_pause},
-      {"job-resume", job_resume},
-      {"job-complete", job_complete},
-      {"job-finalize", job_finalize},
-      {"job-dismiss", job_dismiss},
-      {"query-cpus-fast", question<cpus>},
-      {"query-mice", question<mice>},
-      {"query-vnc", question<query_vnc>},
-      {"query-chardev", question<character_devices>},
-      {"memsave", save_linear},
-      {"pmemsave", save_physical},
-      {"inject-nmi", simple<&MachineControl::inject_nmi>},
-      {"set_password", set_password},
-      {"change-vnc-password", change_vnc_password},
+      {"query-status", now<question<status>>},
+      {"query-version", now<question<version>>},
+      {"query-commands", now<question<command_names>>},
+      {"query-name", now<question<machine_name>>},
+      {"query-kvm", now<question<kvm>>},
+      {"query-block", now<question<query_block>>},
+      {"query-blockstats", now<query_block_stats>},
+      {"eject", later<eject>},
+      {"blockdev-change-medium", later<change_medium>},
+      {"blockdev-open-tray", now<open_tray>},
+      {"blockdev-close-tray", now<close_tray>},
+      {"blockdev-remove-medium", later<remove_medium>},
+      {"block_resize", later<resize_disk>},
+      {"query-named-block-nodes", now<query_named_block_nodes>},
+      {"blockdev-snapshot-sync", later<alone<make_snapshot_action>>},
+      {"blockdev-snapshot-internal-sync", later<alone<make_internal_snapshot_action>>},
+      {"blockdev-snapshot-delete-internal-sync", later<delete_internal_snapshot>},
+      {"transaction", later<transaction>},
+      {"block-dirty-bitmap-add", later<alone<make_bitmap_add_action>>},
+      {"block-dirty-bitmap-remove", later<alone<make_bitmap_remove_action>>},
+      {"block-dirty-bitmap-clear", later<alone<make_bitmap_clear_action>>},
+      {"block-dirty-bitmap-enable", later<alone<make_bitmap_enable_action>>},
+      {"block-dirty-bitmap-disable", later<alone<make_bitmap_disable_action>>},
+      {"block-dirty-bitmap-merge", later<alone<make_bitmap_merge_action>>},
+      {"blockdev-add", later<add_node>},
+      {"blockdev-del", later<delete_node>},
+      {"blockdev-backup", later<alone<make_node_backup_action>>},
+      {"drive-backup", later<alone<make_backup_action>>},
+      {"drive-mirror", later<drive_mirror>},
+      {"block-commit", now<block_commit>},
+      {"block-stream", now<block_stream>},
+      {"query-block-jobs", now<question<query_block_jobs>>},
+      {"block-job-cancel", now<block_job_cancel>},
+      {"block-job-pause", now<block_job_pause>},
+      {"block-job-resume", now<block_job_resume>},
+      {"block-job-set-speed", now<block_job_set_speed>},
+      {"block-job-complete", now<block_job_complete>},
+      {"block-job-finalize", now<block_job_finalize>},
+      {"block-job-dismiss", now<block_job_dismiss>},
+      {"query-jobs", now<question<query_jobs>>},
+      {"job-cancel", now<job_cancel>},
+      {"job-pause", now<job_pause>},
+      {"job-resume", now<job_resume>},
+      {"job-complete", now<job_complete>},
+      {"job-finalize", now<job_finalize>},
+      {"job-dismiss", now<job_dismiss>},
+      {"query-cpus-fast", now<question<cpus>>},
+      {"query-mice", now<question<mice>>},
+      {"query-vnc", now<question<query_vnc>>},
+      {"query-chardev", now<question<character_devices>>},
+      {"memsave", now<save_linear>},
+      {"pmemsave", now<save_physical>},
+      {"inject-nmi", now<simple<&MachineControl::inject_nmi>>},
+      {"set_password", now<set_password>},
+      {"change-vnc-password", now<change_vnc_password>},
       {"human-monitor-command", human_command},
-      {"stop", simple<&MachineControl::stop>},
-      {"cont", simple<&MachineControl::cont>},
-      {"system_reset", simple<&MachineControl::reset>},
-      {"system_powerdown", simple<&MachineControl::power_button>},
-      {"quit", simple<&MachineControl::quit>},
-      {"screendump", screendump},
-      {"send-key", send_key},
-      {"x-screen-text", screen_text},
-      {"x-query-activity", question<activity>},
-      {"x-query-halted", question<halted>},
-      {"x-query-registers", question<registers>},
-      {"x-type-keys", type_keys},
-      {"x-query-keys", question<keys_left>},
-      {"input-send-event", input_send_event},
+      {"stop", now<simple<&MachineControl::stop>>},
+      {"cont", now<simple<&MachineControl::cont>>},
+      {"system_reset", now<simple<&MachineControl::reset>>},
+      {"system_powerdown", now<simple<&MachineControl::power_button>>},
+      {"quit", now<simple<&MachineControl::quit>>},
+      {"screendump", now<screendump>},
+      {"send-key", now<send_key>},
+      {"x-screen-text", now<screen_text>},
+      {"x-query-activity", now<question<activity>>},
+      {"x-query-halted", now<question<halted>>},
+      {"x-query-registers", now<question<registers>>},
+      {"x-type-keys", now<type_keys>},
+      {"x-query-keys", now<question<keys_left>>},
+      {"input-send-event", now<input_send_event>},
   });
   return kCommands;
 }
 
 }  // namespace
 
-Answer<Json> execute(MachineControl& machine, const Request& request) {
+void execute(MachineControl& machine, const Request& request, Reply reply) {
   const auto all = commands();
   const auto found = std::ranges::find(all, request.command, &Command::name);
   if (found == all.end()) {
-    return std::unexpected(
+    const std::scoped_lock lock(machine.pc().lock());
+    reply(std::unexpected(
         Refusal{.error_class = "CommandNotFound",
-                .description = fmt::format("The command {} has not been found", request.command)});
+                .description = fmt::format("The command {} has not been found", request.command)}));
+    return;
   }
   Arguments arguments(request.arguments);
-  return found->run(machine, arguments);
+  found->run(machine, arguments, std::move(reply));
 }
 
 }  // namespace whistler::qmp

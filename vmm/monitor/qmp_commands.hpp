@@ -1,6 +1,6 @@
 // What the monitor can do, by QMP's own names and arguments.
 //
-// Missing: block jobs, blockdev-add and named nodes, migration.
+// Missing: migration.
 #pragma once
 
 #include "vmm/monitor/machine_control.hpp"
@@ -8,8 +8,8 @@
 
 namespace whistler::qmp {
 
-/// Does what `request` says; what it returns is what the client gets. The main thread, without the machine
-/// lock.
-[[nodiscard]] Answer<Json> execute(MachineControl& machine, const Request& request);
+/// Does what `request` says. Commands that wait for images are answered later, while the event loop turns;
+/// all others before this returns. The main thread, without the machine lock.
+void execute(MachineControl& machine, const Request& request, Reply reply);
 
 }  // namespace whistler::qmp

@@ -30,7 +30,7 @@ struct Machine {
     control = ControlFake::make(kDrives, folder / "machine.json");
   }
   Answer<Json> ask(const std::string& command, Json arguments = Json::object()) {
-    return execute(*control, {.command = command, .arguments = std::move(arguments)});
+    return control->ask({.command = command, .arguments = std::move(arguments)});
   }
   std::string refusal(const std::string& command, Json arguments = Json::object()) {
     const auto answer = ask(command, std::move(arguments));

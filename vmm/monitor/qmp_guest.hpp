@@ -17,6 +17,6 @@ namespace whistler::qmp {
 /// A line as QEMU's own monitor takes it, answered with the text it prints. Knows: info (block, chardev,
 /// cpus, kvm, mice, name, pci, registers, status, uuid, version), xp and x with numbers, sendkey, stop, cont,
 /// system_reset, system_powerdown, quit, nmi, eject, change, screendump.
-[[nodiscard]] Answer<Json> human_command(MachineControl& machine, Arguments& arguments);
+void human_command(MachineControl& machine, Arguments& arguments, Reply reply);
 
 }  // namespace whistler::qmp

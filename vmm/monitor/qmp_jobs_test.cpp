@@ -36,7 +36,7 @@ struct Machine {
     control = ControlFake::make(kDrives, folder / "machine.json");
   }
   Answer<Json> ask(const std::string& command, Json arguments = Json::object()) {
-    return execute(*control, {.command = command, .arguments = std::move(arguments)});
+    return control->ask({.command = command, .arguments = std::move(arguments)});
   }
   std::string refusal(const std::string& command, Json arguments = Json::object()) {
     const auto answer = ask(command, std::move(arguments));
@@ -351,6 +351,177 @@ TEST_CASE("backup_to_a_node_that_was_added", "[monitor]") {
                                    {"node-name", "hda"},
                                    {"file", {{"driver", "file"}, {"filename", "/nowhere"}}}}) ==
         "Duplicate nodes with node-name='hda'");
+}
+
+TEST_CASE("jobs_of_one_transaction_keep_apart", "[monitor]") {
+  Machine m;
+  const auto backup = [&](const char* drive, const char* id, const char* target) {
+    return Json{
+        {"type", "drive-backup"},
+        {"data", {{"device", drive}, {"job-id", id}, {"target", m.folder / target}, {"sync", "full"}}}};
+  };
+  CHECK(m.refusal("transaction", {{"actions", {backup("hda", "a", "1"), backup("hda", "b", "2")}}}) ==
+        "Node 'hda' is busy: only one job at a time can work on it");
+  CHECK(m.refusal("transaction", {{"actions", {backup("hda", "a", "1"), backup("hdb", "a", "2")}}}) ==
+        "Job ID 'a' already in use");
+  CHECK(m.ask("query-jobs")->empty());
+  REQUIRE(m.ask("transaction", {{"actions", {backup("hda", "a", "1"), backup("hdb", "b", "2")}}}));
+}
+
+TEST_CASE("node_is_lent_once", "[monitor]") {
+  Machine m;
+  std::filesystem::copy_file(m.folder / "hdb.raw", m.folder / "copy");
+  REQUIRE(m.ask("blockdev-add", {{"driver", "raw"},
+                                 {"node-name", "one"},
+                                 {"file", {{"driver", "file"}, {"filename", m.folder / "copy"}}}}));
+  const auto backup = [&](const char* drive) {
+    return Json{{"type", "blockdev-backup"},
+                {"data", {{"device", drive}, {"target", "one"}, {"sync", "full"}}}};
+  };
+  CHECK(m.refusal("transaction", {{"actions", {backup("hda"), backup("hdb")}}}) ==
+        "Node 'one' is busy: it is the target of another job");
+  REQUIRE(m.ask("blockdev-del", {{"node-name", "one"}}));
+}
+
+namespace {
+
+/// Backups of both disks that take effect together; the second is so slow that it does not end by itself.
+Json grouped(const Machine& m, bool auto_finalize = true) {
+  const auto backup = [&](const char* drive, int speed) {
+    return Json{{"type", "drive-backup"},
+                {"data",
+                 {{"device", drive},
+                  {"target", m.folder / (std::string(drive) + ".copy")},
+                  {"format", "qcow2"},
+                  {"sync", "full"},
+                  {"speed", speed},
+                  {"auto-finalize", auto_finalize}}}};
+  };
+  return {{"actions", {backup("hda", 0), backup("hdb", 1)}},
+          {"properties", {{"completion-mode", "grouped"}}}};
+}
+
+}  // namespace
+
+TEST_CASE("grouped_jobs_wait_for_each_other", "[monitor]") {
+  Machine m;
+  REQUIRE(m.ask("transaction", grouped(m)));
+  while (m.event("JOB_STATUS_CHANGE") != Json{{"id", "hda"}, {"status", "waiting"}}) {
+  }
+  CHECK((*m.ask("query-block-jobs"))[0]["status"] == "waiting");
+  REQUIRE(m.ask("block-job-set-speed", {{"device", "hdb"}, {"speed", 0}}));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+}
+
+TEST_CASE("grouped_job_that_is_cancelled_takes_the_others_with_it", "[monitor]") {
+  const auto* victim = GENERATE("hda", "hdb");
+  Machine m;
+  REQUIRE(m.ask("transaction", grouped(m)));
+  while (m.event("JOB_STATUS_CHANGE") != Json{{"id", "hda"}, {"status", "waiting"}}) {
+  }
+  REQUIRE(m.ask("job-cancel", {{"id", victim}}));
+  m.event("BLOCK_JOB_CANCELLED");
+  m.event("BLOCK_JOB_CANCELLED");
+  CHECK(m.ask("query-jobs")->empty());
+}
+
+TEST_CASE("grouped_jobs_are_finalized_by_either", "[monitor]") {
+  Machine m;
+  REQUIRE(m.ask("transaction", grouped(m, false)));
+  REQUIRE(m.ask("block-job-set-speed", {{"device", "hdb"}, {"speed", 0}}));
+  m.event("BLOCK_JOB_PENDING");
+  m.event("BLOCK_JOB_PENDING");
+  REQUIRE(m.ask("job-finalize", {{"id", "hdb"}}));
+  m.event("BLOCK_JOB_COMPLETED");
+  m.event("BLOCK_JOB_COMPLETED");
+}
+
+TEST_CASE("machine_that_ends_takes_grouped_jobs_with_it", "[monitor]") {
+  Machine m;
+  REQUIRE(m.ask("transaction", grouped(m)));
+  while (m.event("JOB_STATUS_CHANGE") != Json{{"id", "hda"}, {"status", "waiting"}}) {
+  }
+  {
+    const std::scoped_lock lock(m.control->pc().lock());
+    m.control->pc().close_drives();
+  }
+  m.event("BLOCK_JOB_CANCELLED");
+  m.event("BLOCK_JOB_CANCELLED");
+}
+
+TEST_CASE("only_jobs_can_be_grouped", "[monitor]") {
+  Machine m;
+  const Json snapshot = {{"type", "blockdev-snapshot-sync"},
+                         {"data", {{"device", "hda"}, {"snapshot-file", m.folder / "x"}}}};
+  CHECK(
+      m.refusal("transaction", {{"actions", {snapshot}}, {"properties", {{"completion-mode", "grouped"}}}}) ==
+      "Action 'blockdev-snapshot-sync' does not support transaction property completion-mode = grouped");
+  CHECK(m.refusal("transaction", {{"actions", {snapshot}}, {"properties", {{"completion-mode", "some"}}}}) ==
+        "Parameter 'completion-mode' does not accept value 'some'");
+  CHECK(m.refusal("transaction", {{"actions", {snapshot}}, {"properties", {{"mode", "grouped"}}}}) ==
+        "Parameter 'mode' is unexpected");
+}
+
+TEST_CASE("backup_is_compressed_where_that_is_asked_for", "[monitor]") {
+  Machine m;
+  for (std::uint64_t at = 0; at < kDisk; at += 4096) {
+    m.put(0, at, 'c');
+  }
+  const auto backup = [&](const char* target, const char* format) {
+    return Json{{"device", "hda"},
+                {"target", m.folder / target},
+                {"format", format},
+                {"sync", "full"},
+                {"compress", true}};
+  };
+  CHECK(m.refusal("drive-backup", backup("copy.raw", "raw")) ==
+        "Compression is not supported for this drive " + (m.folder / "copy.raw"));
+  CHECK_FALSE(std::filesystem::exists(m.folder / "copy.raw"));
+  REQUIRE(m.ask("drive-backup", backup("copy", "qcow2")));
+  m.put(0, kDisk - 4096, 'd');
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK(std::filesystem::file_size(m.folder / "copy") < kDisk / 2);
+  CHECK(m.get("copy", "qcow2", 70000) == 'c');
+  CHECK(m.get("copy", "qcow2", kDisk - 1) == 'c');
+}
+
+TEST_CASE("stream_ends_at_the_bottom_it_is_given", "[monitor]") {
+  Machine m;
+  m.put(0, 0, '1');
+  m.snapshot("one");
+  m.put(0, 65536, '2');
+  m.snapshot("two");
+  const auto stream = [&](Json more) {
+    more["device"] = "hda";
+    return more;
+  };
+  CHECK(m.refusal("block-stream", stream({{"bottom", "#hda.9"}})) ==
+        "Cannot find device='' nor node-name='#hda.9'");
+  CHECK(m.refusal("block-stream", stream({{"bottom", "#hda.1"}, {"base-node", "#hda.2"}})) ==
+        "'bottom' and 'base-node' cannot be specified at the same time");
+  CHECK(m.refusal("block-stream", stream({{"bottom", "#hda.1"}, {"base", "x"}})) ==
+        "'base' and 'bottom' cannot be specified at the same time");
+  REQUIRE(m.ask("block-stream", stream({{"bottom", "#hda.1"}})));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK(m.inserted(0)["backing_file"] == (m.folder / "hda.qcow2"));
+  CHECK(m.get("two", "qcow2", 65536) == '2');
+  m.event("JOB_STATUS_CHANGE");
+  CHECK(m.event("JOB_STATUS_CHANGE")["status"] == "null");
+  REQUIRE(m.ask("block-stream", stream({{"bottom", "#hda.1"}, {"job-id", "all"}})));
+  CHECK_FALSE(m.event("BLOCK_JOB_COMPLETED").contains("error"));
+  CHECK(m.inserted(0)["backing_file_depth"] == 0);
+}
+
+TEST_CASE("node_that_refers_to_another_is_refused_by_name", "[monitor]") {
+  Machine m;
+  CHECK(m.refusal("blockdev-add", {{"driver", "raw"}, {"node-name", "n"}, {"file", "other"}}) ==
+        "'file': a reference to node 'other' is not supported: describe the image in its place");
+  CHECK(m.refusal("blockdev-add", {{"driver", "qcow2"},
+                                   {"node-name", "n"},
+                                   {"file", {{"driver", "file"}, {"filename", m.folder / "hda.qcow2"}}},
+                                   {"backing", {{"driver", "raw"}, {"file", "deep"}}}}) ==
+        "'backing.file': a reference to node 'deep' is not supported: describe the image in its place");
 }
 
 TEST_CASE("machine_that_ends_takes_its_jobs_with_it", "[monitor]") {

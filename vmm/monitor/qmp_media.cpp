@@ -4,12 +4,12 @@
 
 #include <chrono>
 #include <cstring>
-#include <filesystem>
 
-#include "base/log.hpp"
 #include "block/formats/drivers.hpp"
+#include "block/jobs/rebase.hpp"
 #include "block/open.hpp"
 #include "vmm/monitor/job_arguments.hpp"
+#include "vmm/monitor/qmp_bitmaps.hpp"
 
 namespace whistler::qmp {
 namespace {
@@ -43,51 +43,59 @@ Answer<Drive*> drive_with_tray(MachineControl& machine, const DriveName& name) {
   return drive;
 }
 
-Answer<void> pull_out(MachineControl& machine, const Drive& drive, const std::string& name, bool force) {
-  if (auto idle = check_no_job(machine, drive); !idle) {
+/// What the commands for trays are asked.
+struct TrayRequest {
+  DriveName name;
+  bool force;
+  explicit TrayRequest(Arguments& arguments) : name(arguments), force(arguments.flag_or("force", false)) {}
+};
+
+/// The drive of a command that has no other arguments. Under the machine lock.
+Answer<Drive*> drive_of(MachineControl& machine, const TrayRequest& request, Arguments& arguments) {
+  if (auto sound = arguments.finish(); !sound) {
+    return std::unexpected(sound.error());
+  }
+  return drive_with_tray(machine, request.name);
+}
+
+/// Opens the tray of a drive that nobody else works on.
+Answer<void> pull_out(MachineControl& machine, DriveClaims& claims, Drive& drive,
+                      const TrayRequest& request) {
+  if (auto idle = claim_idle(machine, claims, drive); !idle) {
     return idle;
   }
   AtapiCdrom* cdrom = cdrom_of(machine, drive);
-  if (!cdrom->tray_open() && !cdrom->eject(force)) {
-    return refuse(fmt::format(
-        "Device '{}' is locked and force was not specified, wait for tray to open and try again", name));
+  if (!cdrom->tray_open() && !cdrom->eject(request.force)) {
+    return refuse(
+        fmt::format("Device '{}' is locked and force was not specified, wait for tray to open and try again",
+                    request.name.any()));
   }
   return {};
 }
 
-/// Takes the disc out of the open tray and lets go of its file.
-void take_out(MachineControl& machine, Drive& drive) {
-  auto& ring = machine.pc().ring();
+/// Takes the disc out of the open tray, once the guest's requests to it have ended, or have waited long
+/// enough for its server: what is to be closed, or null.
+Task<Answer<std::unique_ptr<BlockDevice>>> take_out(MachineControl& machine, Drive& drive) {
   AtapiCdrom* cdrom = cdrom_of(machine, drive);
-  sync_wait(ring, cdrom->drain());
-  // The tray is open and nothing is in flight, so this is never refused.
-  if (auto taken = cdrom->lay_in_tray(nullptr); !taken) {
-    log(LogLevel::kError, taken.error().message);
-    return;
+  {
+    PendingWork::Patience patience(machine.pc().pending());
+    const Stop::Listener hurry(&patience.stop(), [&] { drive.servers().ask(patience.stop().why()); });
+    co_await cdrom->drain();
   }
-  const auto file = drive.description().file;
-  if (const auto old = drive.remove()) {
-    if (auto closed = sync_wait(ring, old->close()); !closed) {
-      log(LogLevel::kError, fmt::format("{}: closing failed: {}", file, closed.error().message));
-    }
+  if (auto taken = cdrom->lay_in_tray(nullptr); !taken) {  // somebody has pushed it in meanwhile
+    co_return refuse(taken.error().message);
   }
+  co_return drive.remove();
 }
 
-/// What tray commands share: the arguments, then the drive under the lock.
-template <typename Action>
-Answer<Json> with_tray(MachineControl& machine, Arguments& arguments, Action action) {
-  const DriveName name(arguments);
-  const bool force = arguments.flag_or("force", false);
-  if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+/// The same, and lets go of its file.
+Task<Answer<Json>> put_away(MachineControl& machine, Drive& drive) {
+  auto old = co_await take_out(machine, drive);
+  if (!old) {
+    co_return std::unexpected(old.error());
   }
-  const std::scoped_lock lock(machine.pc().lock());
-  const auto drive = drive_with_tray(machine, name);
-  if (!drive) {
-    return std::unexpected(drive.error());
-  }
-  const Answer<void> done = action(**drive, name.any(), force);
-  return done ? Answer<Json>(Json::object()) : std::unexpected(done.error());
+  co_await close_unused(std::move(*old));
+  co_return Json::object();
 }
 
 void add_kind(Json& stats, const std::string& kind, const IoCounts::Kind& counts) {
@@ -148,6 +156,9 @@ Json inserted(Drive& drive) {
                 {{"writeback", !is_writethrough(description.cache)},
                  {"direct", is_direct(description.cache)},
                  {"no-flush", description.cache == CacheMode::kUnsafe}}}};
+  if (!drive.bitmaps().all().empty()) {
+    json["dirty-bitmaps"] = bitmap_list(drive);
+  }
   for (const auto* limit : {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"}) {
     json[limit] = 0;
   }
@@ -173,122 +184,168 @@ std::unexpected<Refusal> no_such_drive(std::string_view device, std::string_view
   return refuse(fmt::format("Cannot find device='{}' nor node-name='{}'", device, node));
 }
 
-std::unexpected<Refusal> could_not_open(const std::string& file, const Error& error) {
+std::unexpected<Refusal> could_not_open(const std::string& file, const Error& error, const Stop& stop) {
   return refuse(fmt::format("Could not open '{}': {}", file,
-                            error.sys_errno != 0 ? std::strerror(error.sys_errno) : error.message));
+                            stop.asked()           ? stop.why()
+                            : error.sys_errno != 0 ? std::strerror(error.sys_errno)
+                                                   : error.message));
 }
 
-Answer<Json> eject(MachineControl& machine, Arguments& arguments) {
-  return with_tray(machine, arguments,
-                   [&](Drive& drive, const std::string& name, bool force) -> Answer<void> {
-                     if (auto open = pull_out(machine, drive, name, force); !open) {
-                       return open;
-                     }
-                     take_out(machine, drive);
-                     return {};
-                   });
+Task<Answer<Json>> eject(MachineControl& machine, Arguments arguments) {
+  DriveClaims claims(machine.pc().jobs());
+  const TrayRequest request(arguments);
+  const auto drive = drive_of(machine, request, arguments);
+  if (!drive) {
+    co_return std::unexpected(drive.error());
+  }
+  if (auto open = pull_out(machine, claims, **drive, request); !open) {
+    co_return std::unexpected(open.error());
+  }
+  auto done = co_await put_away(machine, **drive);
+  co_return done;
+}
+
+Task<Answer<Json>> remove_medium(MachineControl& machine, Arguments arguments) {
+  DriveClaims claims(machine.pc().jobs());
+  const TrayRequest request(arguments);
+  const auto drive = drive_of(machine, request, arguments);
+  if (!drive) {
+    co_return std::unexpected(drive.error());
+  }
+  if (!cdrom_of(machine, **drive)->tray_open()) {
+    co_return refuse(fmt::format("Tray of device '{}' is not open", request.name.any()));
+  }
+  if (auto idle = claim_idle(machine, claims, **drive); !idle) {
+    co_return std::unexpected(idle.error());
+  }
+  auto done = co_await put_away(machine, **drive);
+  co_return done;
 }
 
 Answer<Json> open_tray(MachineControl& machine, Arguments& arguments) {
-  return with_tray(machine, arguments, [&](Drive& drive, const std::string& name, bool force) {
-    return pull_out(machine, drive, name, force);
-  });
+  const std::scoped_lock lock(machine.pc().lock());
+  DriveClaims claims(machine.pc().jobs());
+  const TrayRequest request(arguments);
+  const auto drive = drive_of(machine, request, arguments);
+  if (!drive) {
+    return std::unexpected(drive.error());
+  }
+  const auto open = pull_out(machine, claims, **drive, request);
+  return open ? Answer<Json>(Json::object()) : std::unexpected(open.error());
 }
 
 Answer<Json> close_tray(MachineControl& machine, Arguments& arguments) {
-  return with_tray(machine, arguments, [&](Drive& drive, const std::string&, bool) -> Answer<void> {
-    cdrom_of(machine, drive)->push_in();
-    return {};
-  });
-}
-
-Answer<Json> remove_medium(MachineControl& machine, Arguments& arguments) {
-  return with_tray(machine, arguments, [&](Drive& drive, const std::string& name, bool) -> Answer<void> {
-    if (!cdrom_of(machine, drive)->tray_open()) {
-      return refuse(fmt::format("Tray of device '{}' is not open", name));
-    }
-    if (auto idle = check_no_job(machine, drive); !idle) {
-      return idle;
-    }
-    take_out(machine, drive);
-    return {};
-  });
-}
-
-Answer<Json> change_medium(MachineControl& machine, Arguments& arguments) {
-  const DriveName name(arguments);
-  const auto file = arguments.text("filename");
-  const auto format = arguments.text_or("format", "raw");
-  const bool force = arguments.flag_or("force", false);
-  const auto rights = arguments.text_or("read-only-mode", "retain");
-  if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
-  }
-  if (rights == "read-write") {
-    return refuse("A CD-ROM can only be read");
-  }
-  if (rights != "retain" && rights != "read-only") {
-    return refuse(fmt::format("Parameter 'read-only-mode' does not accept value '{}'", rights));
-  }
-  if (format != "raw" && format != "qcow2" && format != "luks" && !formats::is_foreign_format(format)) {
-    return refuse(fmt::format("Unknown driver '{}'", format));
-  }
   const std::scoped_lock lock(machine.pc().lock());
-  const auto found = drive_with_tray(machine, name);
-  if (!found) {
-    return std::unexpected(found.error());
+  const TrayRequest request(arguments);
+  const auto drive = drive_of(machine, request, arguments);
+  if (!drive) {
+    return std::unexpected(drive.error());
   }
-  Drive& drive = **found;
-  const auto path = std::filesystem::absolute(file).string();
-  auto image = open_image(machine.pc().ring(), drive.open_options(path, format));
-  if (!image) {
-    return could_not_open(file, image.error());
-  }
-  if (auto open = pull_out(machine, drive, name.any(), force); !open) {
-    (void)sync_wait(machine.pc().ring(), (*image)->close());
-    return std::unexpected(open.error());
-  }
-  take_out(machine, drive);
-  drive.insert(std::move(*image), path, format);
-  AtapiCdrom* cdrom = cdrom_of(machine, drive);
-  if (auto laid = cdrom->lay_in_tray(drive.device()); !laid) {
-    return refuse(laid.error().message);
-  }
-  cdrom->push_in();
+  cdrom_of(machine, **drive)->push_in();
   return Json::object();
 }
 
-Answer<Json> resize_disk(MachineControl& machine, Arguments& arguments) {
+namespace {
+
+/// A disc that is open already takes the place of the one in the drive, which is closed in the end.
+Task<Answer<Json>> change_disc(MachineControl& machine, DriveClaims& claims, Drive& drive,
+                               const TrayRequest& request, std::unique_ptr<BlockDevice> disc,
+                               std::unique_ptr<Stop> servers, std::string file, std::string format) {
+  auto open = pull_out(machine, claims, drive, request);
+  Answer<std::unique_ptr<BlockDevice>> old;
+  if (open) {
+    old = co_await take_out(machine, drive);
+  } else {
+    old = std::unexpected(open.error());
+  }
+  if (!old) {
+    co_await close_unused(std::move(disc));
+    co_return std::unexpected(old.error());
+  }
+  drive.insert(std::move(disc), file, format, std::move(servers));
+  AtapiCdrom* cdrom = cdrom_of(machine, drive);
+  const auto laid = cdrom->lay_in_tray(drive.device());
+  if (laid) {
+    cdrom->push_in();
+  }
+  co_await close_unused(std::move(*old));
+  co_return laid ? Answer<Json>(Json::object()) : Answer<Json>(refuse(laid.error().message));
+}
+
+}  // namespace
+
+Task<Answer<Json>> change_medium(MachineControl& machine, Arguments arguments) {
+  DriveClaims claims(machine.pc().jobs());
+  const TrayRequest request(arguments);
+  const auto file = arguments.text("filename");
+  const auto format = arguments.text_or("format", "raw");
+  const auto rights = arguments.text_or("read-only-mode", "retain");
+  const auto found = drive_of(machine, request, arguments);
+  if (!found) {
+    co_return std::unexpected(found.error());
+  }
+  if (rights == "read-write") {
+    co_return refuse("A CD-ROM can only be read");
+  }
+  if (rights != "retain" && rights != "read-only") {
+    co_return refuse(fmt::format("Parameter 'read-only-mode' does not accept value '{}'", rights));
+  }
+  if (format != "raw" && format != "qcow2" && format != "luks" && !formats::is_foreign_format(format)) {
+    co_return refuse(fmt::format("Unknown driver '{}'", format));
+  }
+  Drive& drive = **found;
+  if (auto idle = claim_idle(machine, claims, drive); !idle) {
+    co_return std::unexpected(idle.error());
+  }
+  auto path = absolute_name(file);
+  auto servers = std::make_unique<Stop>();
+  Result<std::unique_ptr<BlockDevice>> image;
+  {
+    PendingWork::Patience patience(machine.pc().pending());
+    auto options = drive.open_options(path, format);
+    options.stop = &patience.stop();
+    options.let_go = servers.get();
+    image = co_await open_image_task(machine.pc().ring(), std::move(options));
+    if (!image) {
+      co_return could_not_open(file, image.error(), patience.stop());
+    }
+  }
+  auto done = co_await change_disc(machine, claims, drive, request, std::move(*image), std::move(servers),
+                                   std::move(path), format);
+  co_return done;
+}
+
+Task<Answer<Json>> resize_disk(MachineControl& machine, Arguments arguments) {
   constexpr std::int64_t kSector = 512;
   const auto device = arguments.text_or("device", {});
   const auto node = arguments.text_or("node-name", {});
   const auto size = arguments.number("size");
   if (auto sound = arguments.finish(); !sound) {
-    return std::unexpected(sound.error());
+    co_return std::unexpected(sound.error());
   }
-  const std::scoped_lock lock(machine.pc().lock());
+  DriveClaims claims(machine.pc().jobs());
   Drive* drive = find_drive(machine, device.empty() ? node : device);
   if (drive == nullptr) {
-    return no_such_drive(device, node);
+    co_return no_such_drive(device, node);
   }
   if (drive->device() == nullptr) {
-    return refuse(fmt::format("Device '{}' has no medium", device));
+    co_return refuse(fmt::format("Device '{}' has no medium", device));
   }
-  if (auto idle = check_no_job(machine, *drive); !idle) {
-    return std::unexpected(idle.error());
+  if (auto idle = claim_idle(machine, claims, *drive); !idle) {
+    co_return std::unexpected(idle.error());
   }
   if (size <= 0 || size % kSector != 0) {
-    return refuse("Parameter 'size' expects a >0 size");
+    co_return refuse("Parameter 'size' expects a >0 size");
   }
   if (drive->device()->read_only()) {
-    return refuse("Image is read-only");
+    co_return refuse("Image is read-only");
   }
   // A chip counts the sectors of its disk when it is built: what it still offers must stay there.
   if (static_cast<std::uint64_t>(size) < drive->device()->size()) {
-    return refuse("A disk cannot shrink while its machine runs");
+    co_return refuse("A disk cannot shrink while its machine runs");
   }
-  auto done = sync_wait(machine.pc().ring(), drive->device()->resize(static_cast<std::uint64_t>(size)));
-  return done ? Answer<Json>(Json::object()) : refuse(done.error().message);
+  const auto done = co_await drive->device()->resize(static_cast<std::uint64_t>(size));
+  co_return done ? Answer<Json>(Json::object()) : Answer<Json>(refuse(done.error().message));
 }
 
 Json query_block(MachineControl& machine) {

@@ -9,13 +9,13 @@
 
 namespace whistler::qmp {
 
-/// Each returns when it is done; the drives' requests go on meanwhile, under the machine lock.
-[[nodiscard]] Answer<Json> eject(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> change_medium(MachineControl& machine, Arguments& arguments);
+// Those that wait for images run under the machine lock, piece by piece; the machine goes on in between.
+[[nodiscard]] Task<Answer<Json>> eject(MachineControl& machine, Arguments arguments);
+[[nodiscard]] Task<Answer<Json>> change_medium(MachineControl& machine, Arguments arguments);
 [[nodiscard]] Answer<Json> open_tray(MachineControl& machine, Arguments& arguments);
 [[nodiscard]] Answer<Json> close_tray(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> remove_medium(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> resize_disk(MachineControl& machine, Arguments& arguments);
+[[nodiscard]] Task<Answer<Json>> remove_medium(MachineControl& machine, Arguments arguments);
+[[nodiscard]] Task<Answer<Json>> resize_disk(MachineControl& machine, Arguments arguments);
 
 [[nodiscard]] Json query_block(MachineControl& machine);
 [[nodiscard]] Answer<Json> query_block_stats(MachineControl& machine, Arguments& arguments);
@@ -26,8 +26,9 @@ namespace whistler::qmp {
 [[nodiscard]] Drive* find_drive(MachineControl& machine, std::string_view id);
 /// QEMU's words for a drive that is not there by either name.
 [[nodiscard]] std::unexpected<Refusal> no_such_drive(std::string_view device, std::string_view node);
-/// QEMU's words for a file that could not be opened.
-[[nodiscard]] std::unexpected<Refusal> could_not_open(const std::string& file, const Error& error);
+/// QEMU's words for a file that could not be opened; if `stop` was asked for, that is why.
+[[nodiscard]] std::unexpected<Refusal> could_not_open(const std::string& file, const Error& error,
+                                                      const Stop& stop);
 
 /// From now on clients are told when a tray moves. Under the machine lock.
 void watch_trays(MachineControl& machine);

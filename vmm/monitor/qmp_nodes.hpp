@@ -1,6 +1,6 @@
 // QMP's blockdev-add and blockdev-del: images for blockdev-backup to write to.
 //
-// Missing: nodes that refer to other nodes, and nodes in the place of a drive's image.
+// Missing: nodes that refer to other nodes (they are refused), and nodes in the place of a drive's image.
 #pragma once
 
 #include "vmm/monitor/machine_control.hpp"
@@ -8,7 +8,8 @@
 
 namespace whistler::qmp {
 
-[[nodiscard]] Answer<Json> add_node(MachineControl& machine, Arguments& arguments);
-[[nodiscard]] Answer<Json> delete_node(MachineControl& machine, Arguments& arguments);
+// They run piece by piece under the machine lock, and the machine goes on in between.
+[[nodiscard]] Task<Answer<Json>> add_node(MachineControl& machine, Arguments arguments);
+[[nodiscard]] Task<Answer<Json>> delete_node(MachineControl& machine, Arguments arguments);
 
 }  // namespace whistler::qmp

@@ -5,6 +5,7 @@
 // Missing: out-of-band execution, strings in single quotes.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -49,6 +50,8 @@ struct Refusal {
 
 template <typename T>
 using Answer = std::expected<T, Refusal>;
+/// Takes what the client gets. Under the machine lock.
+using Reply = std::function<void(Answer<Json> answer)>;
 
 [[nodiscard]] std::unexpected<Refusal> refuse(std::string description);
 

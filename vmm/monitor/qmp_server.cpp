@@ -106,6 +106,10 @@ void Server::add_client(UniqueFd fd) {
 }
 
 void Server::watch(const std::shared_ptr<Client>& client) {
+  if (client->gone) {
+    loop_.unwatch(client->fd.get());  // serve() drops it once what it has asked for is done
+    return;
+  }
   std::uint32_t events = client->messages.size() < kMostWaiting ? EPOLLIN : 0U;
   events |= client->output.empty() ? 0U : EPOLLOUT;
   loop_.watch(client->fd.get(), events, [this, client](std::uint32_t ready) { on_ready(client, ready); });
@@ -118,11 +122,7 @@ void Server::on_ready(const std::shared_ptr<Client>& client, std::uint32_t event
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && client->messages.size() < kMostWaiting) {
     read_from(*client);
   }
-  if (client->gone && client->messages.empty()) {
-    drop_those_gone();
-  } else {
-    watch(client);
-  }
+  watch(client);
 }
 
 void Server::read_from(Client& client) {
@@ -176,41 +176,49 @@ void Server::serve(MachineControl& machine) {
       std::string message;
       {
         const std::scoped_lock hold(lock);
-        if (client->messages.empty()) {
+        if (client->messages.empty() || client->waits) {
           break;
         }
         message = std::move(client->messages.front());
         client->messages.pop_front();
+        client->waits = true;
       }
-      Json id;
-      const auto answered = answer(machine, *client, message, id);
-      const std::scoped_lock hold(lock);
-      send(client, answer_line(answered, id));
+      answer(machine, client, message);
     }
   }
   const std::scoped_lock hold(lock);
   drop_those_gone();
 }
 
-Answer<Json> Server::answer(MachineControl& machine, Client& client, const std::string& message, Json& id) {
+void Server::answer(MachineControl& machine, const std::shared_ptr<Client>& client,
+                    const std::string& message) {
+  Json id;
   auto request = read_request(message, id);
-  if (!request) {
-    return std::unexpected(request.error());
-  }
+  const Reply reply = [this, client, id](const Answer<Json>& answer) {
+    client->waits = false;
+    send(client, answer_line(answer, id));
+    if (!client->messages.empty() || client->gone) {
+      loop_.wake();  // so that serve() comes to it
+    }
+  };
   const auto not_now = [](std::string description) {
     return std::unexpected(Refusal{.error_class = "CommandNotFound", .description = std::move(description)});
   };
-  if (request->command == "qmp_capabilities") {
-    if (client.negotiated) {
-      return not_now("Capabilities negotiation is already complete, command ignored");
+  Answer<Json> answer = Json::object();
+  if (!request) {
+    answer = std::unexpected(request.error());
+  } else if (request->command == "qmp_capabilities") {
+    if (std::exchange(client->negotiated, true)) {
+      answer = not_now("Capabilities negotiation is already complete, command ignored");
     }
-    client.negotiated = true;
-    return Json::object();
+  } else if (!client->negotiated) {
+    answer = not_now("Expecting capabilities negotiation with 'qmp_capabilities'");
+  } else {
+    execute(machine, *request, reply);
+    return;
   }
-  if (!client.negotiated) {
-    return not_now("Expecting capabilities negotiation with 'qmp_capabilities'");
-  }
-  return execute(machine, *request);
+  const std::scoped_lock hold(machine.pc().lock());
+  reply(std::move(answer));
 }
 
 void Server::event(std::string_view name, Json data) {
@@ -231,11 +239,8 @@ void Server::flush() {
 }
 
 void Server::drop_those_gone() {
-  std::erase_if(clients_, [this](const std::shared_ptr<Client>& client) {
-    if (client->gone) {
-      loop_.unwatch(client->fd.get());
-    }
-    return client->gone;
+  std::erase_if(clients_, [](const std::shared_ptr<Client>& client) {
+    return client->gone && client->messages.empty() && !client->waits;
   });
 }
 

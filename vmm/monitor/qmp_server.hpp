@@ -24,7 +24,8 @@ struct Address {
 /// waiting.
 [[nodiscard]] Result<Address> parse_address(std::string_view text);
 
-/// Messages arrive on the event loop, under the machine lock, and wait there; serve() answers them.
+/// Messages arrive on the event loop, under the machine lock, and wait there; serve() answers them. A client
+/// whose command takes its time does not keep others waiting.
 class Server {
  public:
   explicit Server(EventLoop& loop) : loop_(loop) {}
@@ -36,7 +37,8 @@ class Server {
   [[nodiscard]] Result<void> open(const Address& address);
   /// The sockets it listens on.
   [[nodiscard]] std::vector<std::string> sockets() const;
-  /// Answers what has arrived. The main thread, without the machine lock.
+  /// Answers what has arrived, or begins to. It must outlive what it has begun: see PendingWork. The main
+  /// thread, without the machine lock.
   void serve(MachineControl& machine);
   /// Tells every client that has introduced itself. Under the machine lock.
   void event(std::string_view name, Json data = {});
@@ -52,6 +54,7 @@ class Server {
     std::string output;
     bool negotiated = false;
     bool gone = false;
+    bool waits = false;  ///< for the answer to its last command
   };
 
   void accept_from(int listener);
@@ -62,8 +65,8 @@ class Server {
   void write_to(const std::shared_ptr<Client>& client);
   void watch(const std::shared_ptr<Client>& client);
   void drop_those_gone();
-  [[nodiscard]] Answer<Json> answer(MachineControl& machine, Client& client, const std::string& message,
-                                    Json& id);
+  /// Answers one message, at once or later.
+  void answer(MachineControl& machine, const std::shared_ptr<Client>& client, const std::string& message);
 
   EventLoop& loop_;
   struct Listener {

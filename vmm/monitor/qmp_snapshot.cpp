@@ -21,7 +21,7 @@ class Snapshot final : public DriveAction {
 
   [[nodiscard]] DriveImage* drive() override { return drive_.image(); }
 
-  [[nodiscard]] Task<Answer<void>> prepare() override {
+  [[nodiscard]] Task<Answer<void>> prepare(Stop& stop) override {
     const auto path = absolute_name(file_);
     if (make_) {
       const auto below = layers_of(drive_)[0];
@@ -31,15 +31,18 @@ class Snapshot final : public DriveAction {
       file.size = drive_.image()->size();
       file.backing_file = below.file;
       file.backing_format = below.format;
+      file.stop = &stop;
       auto made = co_await make_image(ring_, std::move(file));
       if (!made) {
-        co_return could_not_create(made.error());
+        co_return could_not_create(made.error(), stop);
       }
       made_ = true;
     }
-    auto target = co_await open_target(ring_, drive_.open_options(path, format_));
+    auto options = drive_.open_options(path, format_);
+    options.stop = &stop;
+    auto target = co_await open_target(ring_, std::move(options));
     if (!target) {
-      co_return could_not_open(file_, target.error());
+      co_return could_not_open(file_, target.error(), stop);
     }
     auto* const image = dynamic_cast<qcow2::Image*>(target->image.get());
     if (image == nullptr) {
@@ -89,7 +92,7 @@ class Snapshot final : public DriveAction {
 
 }  // namespace
 
-MadeAction make_snapshot_action(MachineControl& machine, Arguments& arguments) {
+MadeAction make_snapshot_action(MachineControl& machine, DriveClaims& claims, Arguments& arguments) {
   static constexpr std::array<std::string_view, 2> kModes = {"absolute-paths", "existing"};
   const auto device = arguments.text_or("device", {});
   const auto node = arguments.text_or("node-name", {});
@@ -100,8 +103,7 @@ MadeAction make_snapshot_action(MachineControl& machine, Arguments& arguments) {
   if (auto sound = arguments.finish(); !sound) {
     return std::unexpected(sound.error());
   }
-  const std::scoped_lock lock(machine.pc().lock());
-  const auto drive = idle_drive(machine, device, node);
+  const auto drive = idle_drive(machine, claims, device, node);
   if (!drive) {
     if (const auto* found = find_drive(machine, device.empty() ? node : device);
         found != nullptr && found->description().file.empty()) {
