@@ -21,7 +21,7 @@ constexpr unsigned kMaxEntries = 4096;
 /// Operations started while completions are dealt with go to the kernel in groups of this many: one system
 /// call for all would leave the disk idle until the last completion is dealt with, one for each costs more
 /// than it gains.
-constexpr unsigned kSubmitGroup = 4;
+constexpr unsigned kSubmitGroup = 2;
 
 std::int32_t result_of(ssize_t returned) {
   return returned < 0 ? -errno : static_cast<std::int32_t>(returned);
