@@ -403,8 +403,12 @@ Task<Result<void>> FileDevice::write_zeroes(std::uint64_t offset, std::uint64_t 
   bool done = false;
   if (flags.may_unmap && can_punch_) {
     const auto error = co_await allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
-    done = error == 0 && (end <= host_size_ || ::ftruncate(fd_, static_cast<off_t>(end)) == 0);
     can_punch_ = !not_offered(error);
+    done = error == 0;
+    if (done && end > host_size_) {
+      // By a block at the new end: to set the length could cut off what others write behind it meanwhile.
+      done = co_await allocate(0, end - 1, 1) == 0;
+    }
   }
   if (!done && can_zero_range_) {
     const auto error = co_await allocate(FALLOC_FL_ZERO_RANGE, offset, bytes);

@@ -147,6 +147,30 @@ TEST_CASE("file_that_grows_under_many_direct_writes_keeps_each", "[file]") {
   CHECK(file_content(path) == data);
 }
 
+TEST_CASE("file_lengthened_by_zeroes_keeps_what_is_written_behind_them_meanwhile", "[file]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("f");
+  make_file(path, Bytes());
+  const auto ring = make_ring();
+  auto device = open_file(*ring, {.path = path});
+  const auto data = pattern(1 << 20, 3);
+  const iovec vec{const_cast<std::uint8_t*>(data.data()), data.size()};
+  unsigned lost = 0;
+  for (int round = 0; round < 20; ++round) {  // who is first is a matter of chance
+    REQUIRE(sync_wait(*ring, device->resize(0)).has_value());
+    std::size_t ended = 0;
+    const auto note = [&](const Result<void>& result) { ended += result.has_value() ? 1 : 0; };
+    spawn(device->write_zeroes(0, 1 << 20, {.may_unmap = true}), note);
+    spawn(device->writev(8 << 20, {&vec, 1}), note);
+    while (ring->in_flight() != 0) {
+      ring->run_once(true);
+    }
+    REQUIRE(ended == 2);
+    lost += read(*ring, *device, 8 << 20, data.size()) == data ? 0 : 1;
+  }
+  CHECK(lost == 0);
+}
+
 TEST_CASE("file_on_a_disk_without_room_for_a_step_grows_write_by_write", "[file]") {
   const TemporaryDirectory directory;
   const auto path = directory.file("f");
