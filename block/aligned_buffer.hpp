@@ -12,17 +12,21 @@ namespace whistler {
 
 class AlignedBuffer {
  public:
-  explicit AlignedBuffer(std::size_t bytes)
-      : data_(static_cast<std::uint8_t*>(::operator new(bytes, kAlignment))), size_(bytes) {}
+  /// `alignment`: a power of two.
+  explicit AlignedBuffer(std::size_t bytes, std::size_t alignment = 4096)
+      : data_(bytes == 0 ? nullptr
+                         : static_cast<std::uint8_t*>(::operator new(bytes, std::align_val_t(alignment))),
+              Free{std::align_val_t(alignment)}),
+        size_(bytes) {}
 
   [[nodiscard]] std::uint8_t* data() { return data_.get(); }
   [[nodiscard]] std::span<std::uint8_t> bytes() { return {data_.get(), size_}; }
   [[nodiscard]] iovec vec() { return {data_.get(), size_}; }
 
  private:
-  static constexpr std::align_val_t kAlignment{4096};
   struct Free {
-    void operator()(std::uint8_t* data) const { ::operator delete(data, kAlignment); }
+    std::align_val_t alignment;
+    void operator()(std::uint8_t* data) const { ::operator delete(data, alignment); }
   };
   std::unique_ptr<std::uint8_t, Free> data_;
   std::size_t size_;

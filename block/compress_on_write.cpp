@@ -34,13 +34,13 @@ Task<Result<void>> CompressOnWrite::write_cluster(std::uint64_t begin, std::uint
   const iovec whole = buffer.vec();
   Result<void> done;
   if (begin != first || end != last) {
-    done = co_await image_->readv(first, {&whole, 1});
+    done = co_await image_.readv(first, {&whole, 1});
   }
   if (done) {
     copy_from_iovec(buffer.bytes().subspan(static_cast<std::size_t>(begin - first),
                                            static_cast<std::size_t>(end - begin)),
                     part, 0);
-    done = co_await image_->write_compressed(first, {&whole, 1});
+    done = co_await image_.write_compressed(first, {&whole, 1});
   }
   co_return done;
 }
@@ -48,14 +48,14 @@ Task<Result<void>> CompressOnWrite::write_cluster(std::uint64_t begin, std::uint
 Task<Result<void>> CompressOnWrite::discard(std::uint64_t offset, std::uint64_t bytes) {
   RangeLock::Hold hold(clusters_, offset, offset + bytes, RangeLock::Mode::kExclusive);
   co_await hold;
-  auto done = co_await image_->discard(offset, bytes);
+  auto done = co_await image_.discard(offset, bytes);
   co_return done;
 }
 
 Task<Result<void>> CompressOnWrite::write_zeroes(std::uint64_t offset, std::uint64_t bytes, ZeroFlags flags) {
   RangeLock::Hold hold(clusters_, offset, offset + bytes, RangeLock::Mode::kExclusive);
   co_await hold;
-  auto done = co_await image_->write_zeroes(offset, bytes, flags);
+  auto done = co_await image_.write_zeroes(offset, bytes, flags);
   co_return done;
 }
 

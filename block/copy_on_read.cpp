@@ -20,7 +20,7 @@ Task<Result<void>> CopyOnRead::readv(std::uint64_t offset, IoVec to) {
     co_return done;
   }
   if (read_only()) {
-    done = co_await image_->readv(offset, to);
+    done = co_await below().readv(offset, to);
     co_return done;
   }
   const auto begin = align_down(offset, cluster_);
@@ -28,7 +28,7 @@ Task<Result<void>> CopyOnRead::readv(std::uint64_t offset, IoVec to) {
   RangeLock::Hold hold(copies_, begin, end, RangeLock::Mode::kExclusive);
   co_await hold;
   for (auto at = begin; at < end;) {
-    auto status = co_await image_->block_status(at, std::min(end - at, kMostAtOnce));
+    auto status = co_await below().block_status(at, std::min(end - at, kMostAtOnce));
     if (!status) {
       co_return std::unexpected(status.error());
     }
@@ -38,7 +38,7 @@ Task<Result<void>> CopyOnRead::readv(std::uint64_t offset, IoVec to) {
     if (!status->data) {
       done = co_await copy_piece(at, status->bytes, first, part);
     } else if (first != last) {
-      done = co_await image_->readv(first, part);
+      done = co_await below().readv(first, part);
     }
     if (!done) {
       co_return done;
@@ -52,15 +52,15 @@ Task<Result<void>> CopyOnRead::copy_piece(std::uint64_t offset, std::uint64_t by
                                           IoVec to) {
   AlignedBuffer data(static_cast<std::size_t>(bytes));
   const iovec piece = data.vec();
-  auto done = co_await image_->readv(offset, {&piece, 1});
+  auto done = co_await below().readv(offset, {&piece, 1});
   if (!done) {
     co_return done;
   }
-  image_->debug_event(DebugEvent::kCorWrite);
+  below().debug_event(DebugEvent::kCorWrite);
   if (is_zero(data.bytes())) {
-    done = co_await image_->write_zeroes(offset, bytes);
+    done = co_await below().write_zeroes(offset, bytes);
   } else {
-    done = co_await image_->writev(offset, {&piece, 1});
+    done = co_await below().writev(offset, {&piece, 1});
   }
   if (done && !to.empty()) {
     copy_to_iovec(to, 0,
@@ -73,21 +73,21 @@ Task<Result<void>> CopyOnRead::copy_piece(std::uint64_t offset, std::uint64_t by
 Task<Result<void>> CopyOnRead::writev(std::uint64_t offset, IoVec from, WriteFlags flags) {
   RangeLock::Hold hold(copies_, offset, offset + iovec_bytes(from), RangeLock::Mode::kShared);
   co_await hold;
-  auto done = co_await image_->writev(offset, from, flags);
+  auto done = co_await below().writev(offset, from, flags);
   co_return done;
 }
 
 Task<Result<void>> CopyOnRead::discard(std::uint64_t offset, std::uint64_t bytes) {
   RangeLock::Hold hold(copies_, offset, offset + bytes, RangeLock::Mode::kShared);
   co_await hold;
-  auto done = co_await image_->discard(offset, bytes);
+  auto done = co_await below().discard(offset, bytes);
   co_return done;
 }
 
 Task<Result<void>> CopyOnRead::write_zeroes(std::uint64_t offset, std::uint64_t bytes, ZeroFlags flags) {
   RangeLock::Hold hold(copies_, offset, offset + bytes, RangeLock::Mode::kShared);
   co_await hold;
-  auto done = co_await image_->write_zeroes(offset, bytes, flags);
+  auto done = co_await below().write_zeroes(offset, bytes, flags);
   co_return done;
 }
 

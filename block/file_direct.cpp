@@ -18,7 +18,7 @@ constexpr std::uint64_t kBounceBytes = 1024 * 1024;
 Task<Result<void>> FileDevice::read_bounced(std::uint64_t offset, IoVec to) {
   const auto end = offset + iovec_bytes(to);
   const auto capacity = std::min(kBounceBytes, align_up(end, alignment_) - align_down(offset, alignment_));
-  AlignedBuffer buffer(static_cast<std::size_t>(capacity));
+  AlignedBuffer buffer(static_cast<std::size_t>(capacity), alignment_);
   std::uint64_t at = align_down(offset, alignment_);
   while (at < end) {
     const auto length = std::min(capacity, align_up(end, alignment_) - at);
@@ -38,7 +38,7 @@ Task<Result<void>> FileDevice::read_bounced(std::uint64_t offset, IoVec to) {
 Task<Result<void>> FileDevice::write_bounced(std::uint64_t offset, IoVec from, int flags) {
   const auto end = offset + iovec_bytes(from);
   const auto capacity = std::min(kBounceBytes, align_up(end, alignment_) - align_down(offset, alignment_));
-  AlignedBuffer buffer(static_cast<std::size_t>(capacity));
+  AlignedBuffer buffer(static_cast<std::size_t>(capacity), alignment_);
   std::uint64_t at = align_down(offset, alignment_);
   while (at < end) {
     const auto length = std::min(capacity, align_up(end, alignment_) - at);

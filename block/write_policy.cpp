@@ -7,10 +7,10 @@ namespace whistler {
 Task<Result<void>> WritePolicy::writev(std::uint64_t offset, IoVec from, WriteFlags flags) {
   flags.fua = flags.fua || writethrough_;
   if (detect_zeroes_ != DetectZeroes::kOff && iovec_is_zero(from)) {
-    return image_->write_zeroes(offset, iovec_bytes(from),
+    return below().write_zeroes(offset, iovec_bytes(from),
                                 {detect_zeroes_ == DetectZeroes::kUnmap, flags.fua});
   }
-  return image_->writev(offset, from, flags);
+  return below().writev(offset, from, flags);
 }
 
 }  // namespace whistler

@@ -24,7 +24,7 @@ Task<Result<void>> PackedTarget::writev(std::uint64_t offset, IoVec from, WriteF
     at += now;
   }
   if (done && flags.fua) {
-    done = co_await target_->flush();
+    done = co_await below().flush();
   }
   co_return done;
 }
@@ -38,7 +38,7 @@ Task<Result<void>> PackedTarget::write_cluster(std::uint64_t offset, IoVec from)
   const auto packed = co_await in_thread(ring_, std::move(pack), &never_);
   Result<void> done;
   if (!packed || packed->empty()) {
-    done = co_await target_->writev(offset, from);
+    done = co_await below().writev(offset, from);
   } else {
     done = co_await image_.write_packed(offset, *packed);
   }
