@@ -13,7 +13,9 @@ namespace whistler {
 /// it.
 class CompressOnWrite final : public Filter {
  public:
-  explicit CompressOnWrite(std::unique_ptr<qcow2::Image> image) : CompressOnWrite(*image, std::move(image)) {}
+  /// `image` is what `device` is.
+  CompressOnWrite(std::unique_ptr<BlockDevice> device, qcow2::Image& image)
+      : Filter(std::move(device)), image_(image) {}
 
   [[nodiscard]] Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) override;
   [[nodiscard]] Task<Result<void>> discard(std::uint64_t offset, std::uint64_t bytes) override;
@@ -21,13 +23,11 @@ class CompressOnWrite final : public Filter {
                                                 ZeroFlags flags = {}) override;
 
  private:
-  CompressOnWrite(qcow2::Image& image, std::unique_ptr<BlockDevice> below)
-      : Filter(std::move(below)), image_(image) {}
   /// Writes [begin, end) of the request, which lies in one cluster.
   [[nodiscard]] Task<Result<void>> write_cluster(std::uint64_t begin, std::uint64_t end, IoVec part);
   [[nodiscard]] std::uint64_t cluster_size() const { return image_.header().geometry().cluster_size(); }
 
-  qcow2::Image& image_;  ///< what lies below
+  qcow2::Image& image_;
   RangeLock clusters_;
 };
 

@@ -151,6 +151,13 @@ const FormatDriver* find_format(std::string_view name) {
   return nullptr;
 }
 
+Result<void> check_depth(const Above* above) {
+  return above != nullptr && above->depth > kMaxDepth
+             ? Result<void>(refuse(fmt::format(
+                   "More than {} nodes stand on each other, or the chain comes back to itself", kMaxDepth)))
+             : Result<void>{};
+}
+
 bool is_host_driver(std::string_view driver) {
   return driver == "file" || driver == "host_device" || driver == "host_cdrom";
 }
@@ -231,8 +238,8 @@ Options take_child(Options& options, const char* key) {
 }
 
 Task<Result<OpenNode>> Opener::open(NodeName name, NodeFlags flags, const Above* above) {
-  if (above != nullptr && above->depth > kMaxDepth) {
-    co_return refuse("The backing chain is too long, or comes back to itself");
+  if (auto ok = check_depth(above); !ok) {
+    co_return std::unexpected(ok.error());
   }
   if (name.filename.starts_with("json:")) {
     auto parsed = parse_json_name(name.filename);

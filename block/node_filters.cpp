@@ -30,7 +30,8 @@ Task<Result<OpenNode>> Opener::open_filter(NodeName name, NodeFlags flags, const
     co_return refuse("Block node is read-only");
   }
   NodeName child_name{name.filename, std::move(child)};  // g++ 12 miscompiles it in the call
-  auto below = co_await open(std::move(child_name), flags, above);
+  const auto here = Above::one_more(above);
+  auto below = co_await open(std::move(child_name), flags, &here);
   if (!below) {
     co_return below;
   }
@@ -44,8 +45,7 @@ Task<Result<OpenNode>> Opener::open_filter(NodeName name, NodeFlags flags, const
       co_return refuse(
           fmt::format("Compression is not supported for underlying format: {}", node.file->driver));
     }
-    opened.device = std::make_unique<CompressOnWrite>(
-        std::unique_ptr<qcow2::Image>(static_cast<qcow2::Image*>(below->device.release())));
+    opened.device = std::make_unique<CompressOnWrite>(std::move(below->device), *node.file->qcow2);
   } else {
     const auto* image = node.file.get();
     while (image->qcow2 == nullptr && image->file) {

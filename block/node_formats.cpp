@@ -43,7 +43,8 @@ Task<Result<OpenNode>> Opener::open_format(NodeName name, NodeFlags flags, const
   below.detect_zeroes = DetectZeroes::kOff;
   below.discard = true;
   NodeName child_name{name.filename, std::move(child)};  // g++ 12 miscompiles it in the call
-  auto file = co_await open_protocol(std::move(child_name), below, above);
+  const auto file_place = Above::one_more(above);
+  auto file = co_await open_protocol(std::move(child_name), below, &file_place);
   if (!file) {
     co_return file;
   }

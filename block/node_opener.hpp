@@ -24,6 +24,10 @@ struct Above {
   dev_t device = 0;
   ino_t inode = 0;
   unsigned depth = 0;
+  /// One more node that is no file.
+  [[nodiscard]] static Above one_more(const Above* above) {
+    return {.next = above, .depth = above != nullptr ? above->depth + 1 : 1};
+  }
 };
 
 struct Opener {
@@ -56,6 +60,8 @@ void erase_keys(Options& options, std::initializer_list<const char*> keys);
 void name_format_node(Node& node, const Options& own, bool plain);
 const ProtocolDriver* find_protocol(std::string_view name);
 const FormatDriver* find_format(std::string_view name);
+/// QEMU would go on until its memory is used up.
+Result<void> check_depth(const Above* above);
 /// A driver of files and devices of the host.
 bool is_host_driver(std::string_view driver);
 bool is_protocol(std::string_view driver);

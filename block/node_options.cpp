@@ -172,6 +172,9 @@ std::string_view protocol_of(std::string_view name) {
   return has_protocol(name) ? name.substr(0, name.find(':')) : std::string_view{};
 }
 
+/// As QEMU's parser.
+constexpr int kDeepestNesting = 1024;
+
 Result<Options> parse_json_name(std::string_view name) {
   auto text = name;
   if (text.starts_with("json:")) {
@@ -183,7 +186,15 @@ Result<Options> parse_json_name(std::string_view name) {
   if (const auto word = bad_keyword(text); !word.empty()) {
     return failed(fmt::format("JSON parse error, invalid keyword '{}'", word));
   }
-  auto parsed = Options::parse(plain_json(text), nullptr, false);
+  bool too_deep = false;
+  const auto shallow = [&](int depth, auto, const auto&) {
+    too_deep = too_deep || depth > kDeepestNesting;
+    return !too_deep;
+  };
+  auto parsed = Options::parse(plain_json(text), shallow, false);
+  if (too_deep) {
+    return failed(fmt::format("it is nested deeper than {} levels", kDeepestNesting));
+  }
   if (parsed.is_discarded()) {
     return failed("JSON parse error, expecting value");
   }

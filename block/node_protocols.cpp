@@ -22,6 +22,9 @@
 namespace whistler::node_detail {
 
 Task<Result<OpenNode>> Opener::open_protocol(NodeName name, NodeFlags flags, const Above* above) {
+  if (auto ok = check_depth(above); !ok) {
+    co_return std::unexpected(ok.error());
+  }
   auto options = std::move(name.options);
   auto filename = std::move(name.filename);
   if (filename.starts_with("json:")) {
@@ -215,7 +218,8 @@ Task<Result<OpenNode>> Opener::open_blkdebug(std::string filename, Options optio
     co_return refuse("A block device must be specified for \"image\"");
   }
   NodeName child_name{image_name, std::move(child)};  // g++ 12 miscompiles it in the call
-  auto below = co_await open_protocol(std::move(child_name), flags, above);
+  const auto here = Above::one_more(above);
+  auto below = co_await open_protocol(std::move(child_name), flags, &here);
   if (!below) {
     co_return below;
   }

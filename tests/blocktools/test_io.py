@@ -127,6 +127,17 @@ class SameAsQemuIo(unittest.TestCase):
         self.same("-c", "open -o driver=copy-on-read,file.driver=qcow2 over.qcow2", "-c", "read 200k 1k", "-c", "close",
                   "-c", "open over.qcow2", "-c", "map", "over.qcow2")
 
+    def test_nodes_without_end(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.make_images(folder)
+            for driver, child in (("raw", "file"), ("copy-on-read", "file"), ("blkdebug", "image")):
+                for count, answer in ((100, "4 MiB"), (300, "More than 200 nodes"), (20000, "deeper than 1024")):
+                    name = (f'{{"driver":"{driver}","{child}":' * count
+                            + '{"driver":"qcow2","file":{"driver":"file","filename":"a.qcow2"}}' + "}" * count)
+                    done = subprocess.run([self.link], input=f"open json:{name}\nlength\n", cwd=folder, text=True,
+                                          capture_output=True, timeout=60, check=False)
+                    self.assertIn(answer, done.stdout + done.stderr, (driver, count))
+
     def test_host_devices(self):
         for driver in ("file", "host_device", "host_cdrom"):
             for name in ("/dev/null", "base.raw", ".", "nofile"):
