@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MODULES = ["bad_input", "described", "importing", "running", "host_disk_full", "monitor", "jobs", "service", "plans", "plan_folders",
-           "plan_pictures"]
+           "plan_pictures", "plan_mistakes"]
 
 
 LAB_SECONDS = 600

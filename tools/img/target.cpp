@@ -93,7 +93,8 @@ Result<void> create_in_place(Ring& ring, const NewTarget& target, const Options&
     return std::unexpected(opened.error());
   }
   auto done = find_image_format(target.format)->create_on(ring, *opened->device, values);
-  return done ? sync_wait(ring, opened->device->close()) : done;
+  auto closed = sync_wait(ring, opened->device->close());  // in any case: a connection has work under way
+  return done ? closed : done;
 }
 
 }  // namespace
