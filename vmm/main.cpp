@@ -1,4 +1,6 @@
 // The program: sub-commands by name.
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <string_view>
@@ -8,7 +10,18 @@
 #include "vmm/commands/common.hpp"
 #include "vmm/exit_status.hpp"
 
+namespace {
+/// Requests to disks take and free blocks of up to some MiB all the time. By glibc's own thresholds each may
+/// go back to the kernel at once, which costs system calls, page faults and interrupts to the other
+/// processors that run threads of this process: 6% of the time of copy-on-write. Both in bytes.
+void keep_freed_memory() {
+  ::mallopt(M_MMAP_THRESHOLD, 4 * 1024 * 1024);
+  ::mallopt(M_TRIM_THRESHOLD, 8 * 1024 * 1024);
+}
+}  // namespace
+
 int main(int argc, char** argv) {
+  keep_freed_memory();
   // The block tools read their arguments as qemu-img and its kin do.
   if (const auto status = whistler::tools::run_tool(argc, argv)) {
     return *status;
