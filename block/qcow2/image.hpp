@@ -59,6 +59,8 @@ class Image final : public BlockDevice {
 
   ~Image() override;
   [[nodiscard]] const Header& header() const { return header_; }
+  /// Guest bytes that one cached slice of an L2 table maps.
+  [[nodiscard]] std::uint64_t slice_coverage() const { return entries_in_slice() * geometry_.cluster_size(); }
   /// What unallocated clusters show; without one they are zeroes.
   void set_backing(std::unique_ptr<BlockDevice> backing) { backing_ = std::move(backing); }
   [[nodiscard]] BlockDevice* backing() const { return backing_.get(); }

@@ -2,6 +2,7 @@
 
 Run: WHISTLER=path/to/whistler python3 tests/blocktools/test_img_copy.py
 """
+import filecmp
 import hashlib
 import json
 import os
@@ -106,6 +107,16 @@ class ConvertTest(ImageTest):
             self.assertEqual(self.content("b.qcow2"), self.content("a.raw", "raw"), options)
             self.ok("convert", "-f", "qcow2", "-O", "raw", "b.qcow2", "c.raw")
             self.assertEqual(self.content("c.raw", "raw"), self.content("a.raw", "raw"), options)
+
+    def test_convert_lays_an_image_out_in_the_order_of_the_disk(self):
+        self.random_raw("a.raw", 100)  # four L2 slices
+        for name in ("b.qcow2", "c.qcow2"):
+            self.ok("convert", "-t", "none", "-f", "raw", "-O", "qcow2", "a.raw", name)
+        places = [part["offset"] for part in json.loads(self.ok("map", "--output=json", "b.qcow2"))
+                  if "offset" in part]
+        self.assertGreater(len(places), 100)
+        self.assertEqual(places, sorted(places))
+        self.assertTrue(filecmp.cmp(self.path("b.qcow2"), self.path("c.qcow2"), shallow=False))
 
     def test_convert_leaves_the_same_map_as_qemu_img(self):
         self.create("-f", "qcow2", "a.qcow2", "20M")

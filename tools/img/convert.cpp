@@ -207,6 +207,12 @@ class Convert {
                         .bytes_per_second = settings_.bytes_per_second};
     options.alignment = std::max<std::uint64_t>(
         std::bit_floor(std::max<std::uint64_t>(settings_.min_zero, 512)), target.device->request_alignment());
+    if (const auto* image = target.node->qcow2; image != nullptr) {
+      options.layout = {
+          {.cluster = image->header().geometry().cluster_size(), .stretch = image->slice_coverage()}};
+    } else if (target.node->driver == "raw") {
+      options.layout = CopyOptions::Layout{};
+    }
     if (auto* below = target.device->backing(); has_backing() && below != nullptr) {
       options.target_backing_bytes = below->size();
     }

@@ -9,6 +9,7 @@
 
 #include "base/bytes.hpp"
 #include "block/chain_status.hpp"
+#include "block/gather.hpp"
 #include "block/iovec.hpp"
 #include "tools/img/messages.hpp"
 #include "tools/img/zero_runs.hpp"
@@ -208,6 +209,25 @@ Task<void> Copier::wait_for_turn(std::uint64_t offset) {
   }
 }
 
+void Copier::pass_turn(const Piece& piece) {
+  if (options_.in_order) {
+    turn_ = piece.begin + piece.bytes;
+    turns_.wake_all();
+  }
+}
+
+bool Copier::takes_space_at_once(const Piece& piece) const {
+  if (!options_.layout) {
+    return false;
+  }
+  const auto [cluster, stretch] = *options_.layout;
+  const auto last = piece.begin + piece.bytes - 1;
+  const bool tables_known = stretch == 0 || (written_to_ && (*written_to_ - 1) / stretch == last / stretch);
+  // Of a row of clusters, one that is there is written before the rest is taken.
+  const bool one_row = cluster == 0 || piece.begin % cluster == 0 || piece.begin / cluster == last / cluster;
+  return tables_known && one_row;
+}
+
 Task<void> Copier::work(std::uint8_t* buffer) {
   while (!error_) {
     auto piece = co_await take_piece();
@@ -222,10 +242,6 @@ Task<void> Copier::work(std::uint8_t* buffer) {
     if (!done) {
       give_up(done.error());
       co_return;
-    }
-    if (options_.in_order) {
-      turn_ = piece->begin + piece->bytes;
-      turns_.wake_all();
     }
   }
 }
@@ -248,25 +264,32 @@ Task<Result<void>> Copier::copy(Piece piece, std::uint8_t* buffer) {
       co_return Result<void>{};
     }
   }
-  Result<void> done;
+  Gather writes;
   if (packed) {
-    done = co_await write_packed(piece.begin, buffer, piece.bytes);
+    writes.start(write_packed(piece.begin, buffer, piece.bytes));
+    co_await writes.wait_below(1);
   } else if (data) {
     const auto min_zero = options_.detect_zeroes ? static_cast<std::size_t>(options_.min_zero) : 0;
-    for (std::uint64_t at = 0; at < piece.bytes && done;) {
+    const bool may_overlap = takes_space_at_once(piece);
+    written_to_ = piece.begin + piece.bytes;
+    for (std::uint64_t at = 0; at < piece.bytes && !writes.failed();) {
       const auto rest = std::span(buffer + at, static_cast<std::size_t>(piece.bytes - at));
       const auto stretch =
           first_stretch(rest, piece.begin + at, min_zero, static_cast<std::size_t>(options_.alignment));
-      if (stretch.data) {
-        done = co_await write(piece.begin + at, buffer + at, stretch.bytes);
-      } else {
-        done = co_await write_zeroes(piece.begin + at, stretch.bytes);
+      writes.start(stretch.data ? write(piece.begin + at, buffer + at, stretch.bytes)
+                                : write_zeroes(piece.begin + at, stretch.bytes));
+      if (!may_overlap || stretch.bytes != piece.bytes) {
+        co_await writes.wait_below(1);
       }
       at += stretch.bytes;
     }
   } else if (piece.kind == Kind::kZero) {
-    done = co_await write_zeroes(piece.begin, piece.bytes);
+    writes.start(write_zeroes(piece.begin, piece.bytes));
+    co_await writes.wait_below(1);
   }
+  // All of it has its space: the next may begin, even while this one is still being written.
+  pass_turn(piece);
+  auto done = co_await writes.wait();
   if (!done) {
     co_return failed("writing at byte", piece.begin, done.error());
   }

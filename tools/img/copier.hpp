@@ -2,7 +2,7 @@
 //
 // A cursor walks over the sources by their allocation status; workers take pieces from it, read, look for
 // zeroes and write. Reads of many pieces run together; unless out-of-order writing is allowed, writes begin
-// in the order of the disk, so that a growing image is laid out in that order.
+// in the order of the disk, so that a growing image is laid out in that order, always the same.
 #pragma once
 
 #include <functional>
@@ -35,6 +35,13 @@ struct CopyOptions {
   bool may_unmap = false;  ///< zeroes give back the space of what they replace
   std::optional<std::uint64_t> target_backing_bytes = {};
   bool in_order = true;
+  /// How the target takes space. In bytes; 0: it has no such thing.
+  struct Layout {
+    std::uint64_t cluster = 0;
+    std::uint64_t stretch = 0;  ///< mapped by one table: its first write may have to wait for that
+  };
+  /// Known: writes in order may overlap where that does not change which takes its space first.
+  std::optional<Layout> layout = {};
   unsigned workers = 8;
   std::uint64_t alignment = 512;  ///< pieces of the target end at multiples of this
   /// Compress whole clusters into this image, by these threads.
@@ -73,6 +80,10 @@ class Copier {
   [[nodiscard]] Task<Result<Piece>> take_piece();
   [[nodiscard]] Task<Result<void>> count_work();
   [[nodiscard]] Task<void> wait_for_turn(std::uint64_t offset);
+  /// The next piece may begin.
+  void pass_turn(const Piece& piece);
+  /// Whether a write of the whole piece has its space before it first waits.
+  [[nodiscard]] bool takes_space_at_once(const Piece& piece) const;
   [[nodiscard]] Task<void> work(std::uint8_t* buffer);
   [[nodiscard]] Task<Result<void>> copy(Piece piece, std::uint8_t* buffer);
   [[nodiscard]] Task<Result<void>> read(std::uint64_t offset, std::uint8_t* to, std::uint64_t bytes);
@@ -108,6 +119,7 @@ class Copier {
 
   std::uint64_t turn_ = 0;  ///< the piece that may write now
   WaitQueue turns_;
+  std::optional<std::uint64_t> written_to_;  ///< where the last data that was written ends
   std::optional<Error> error_;
   std::optional<Error> failed_request_;
 };
