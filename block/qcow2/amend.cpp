@@ -45,13 +45,27 @@ Task<Result<void>> Amender::write_header(Header header) {
 }
 
 Task<Result<void>> Amender::upgrade() {
+  // Version 3 wants more in each entry of the snapshot table than version 2 did.
+  Snapshots snapshots(image_);
+  auto list = co_await snapshots.read_table();
+  if (!list) {
+    co_return std::unexpected(list.error());
+  }
+  Result<void> done;
+  if (std::ranges::any_of(*list, [](const Snapshot& snapshot) { return snapshot.extra_bytes < 16; })) {
+    done = co_await snapshots.replace_table(std::move(*list));
+    co_await image_.load_snapshot_places();
+  }
+  if (!done) {
+    co_return done;
+  }
   auto header = image_.header_;
   header.version = 3;
   header.header_length = sizeof(DiskHeader);
   if (header.find_extension(kFeatureNamesExtension) == nullptr) {
     header.extensions.push_back(feature_names());
   }
-  auto done = co_await write_header(std::move(header));
+  done = co_await write_header(std::move(header));
   co_return done;
 }
 

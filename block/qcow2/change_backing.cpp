@@ -58,7 +58,7 @@ Task<Result<void>> Image::show_snapshot(std::string id, std::string name) {
   if (found == list->end() || (id.empty() && name.empty())) {
     co_return fail(ErrorCode::kNotFound, fmt::format("{}: has no such snapshot", this->name()));
   }
-  auto l1 = co_await snapshots.read_l1(found->l1_table_offset, found->l1_size);
+  auto l1 = co_await snapshots.read_l1(*found);
   if (!l1) {
     co_return std::unexpected(l1.error());
   }

@@ -1,10 +1,11 @@
 #include "block/qcow2/check.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "block/qcow2/bitmap_directory.hpp"
 #include "block/qcow2/checker.hpp"
-#include "block/qcow2/snapshot_table.hpp"
+#include "block/qcow2/snapshots.hpp"
 
 namespace whistler::qcow2 {
 
@@ -85,6 +86,9 @@ Task<Result<CheckReport>> Checker::run() {
   const bool was_lazy = image_.lazy_;
   auto done = co_await prepare();
   if (done) {
+    done = co_await load_snapshots();
+  }
+  if (done) {
     done = co_await count_all();
   }
   if (done) {
@@ -92,6 +96,9 @@ Task<Result<CheckReport>> Checker::run() {
   }
   if (done) {
     done = co_await check_copied_flags();
+  }
+  if (done && snapshot_faults_ != 0) {
+    done = co_await repair_snapshot_table();
   }
   if (done && (report_.corruptions_fixed != 0 || report_.leaks_fixed != 0)) {
     done = co_await image_.flush();
@@ -182,23 +189,83 @@ Task<Result<void>> Checker::drop_block(std::uint64_t index) {
   co_return written;
 }
 
-Task<Result<void>> Checker::count_snapshots() {
+/// Reads the list of snapshots, and finds what a repair of it would change.
+Task<Result<void>> Checker::load_snapshots() {
+  const bool fixing = fix(Repair::kAll);
   const auto& header = image_.header_;
-  if (header.nb_snapshots == 0) {
-    co_return Result<void>{};
+  if (header.nb_snapshots > kMaxSnapshots && !fixing) {
+    auto error =
+        fail(ErrorCode::kCorrupt,
+             fmt::format("{}: {} snapshots are more than the allowed {}; check -r all leaves the rest out",
+                         image_.name(), header.nb_snapshots, kMaxSnapshots),
+             fmt::format("ERROR snapshot table too large\nYou can force-remove all {} overhanging snapshots "
+                         "with qemu-img check -r all",
+                         header.nb_snapshots - kMaxSnapshots));
+    error.error().sys_errno = EFBIG;
+    co_return error;
   }
-  const auto available = std::min(image_.file_->size() - header.snapshots_offset, kMaxSnapshotTableBytes);
-  auto bytes = co_await read(header.snapshots_offset, available);
-  if (!bytes) {
-    co_return std::unexpected(bytes.error());
-  }
-  auto table = parse_snapshot_table(*bytes, header.nb_snapshots, header.size, geometry_, image_.name());
+  SnapshotTableRepair left_out;
+  auto table = co_await read_snapshot_table(*image_.file_, header, fixing ? &left_out : nullptr);
   if (!table) {
-    note(report_.corruptions, "ERROR {}", table.error().message);
+    auto error = table.error();
+    error.brief = "ERROR failed to read the snapshot table: " +
+                  (error.brief.empty() ? std::move(error.message) : std::move(error.brief));
+    co_return std::unexpected(std::move(error));
+  }
+  for (auto& message : left_out.messages) {
+    say(std::move(message));
+  }
+  snapshot_faults_ = left_out.shortened;
+  snapshots_ = std::move(*table);
+  if (left_out.overhanging != 0) {  // before anything of theirs is freed
+    image_.header_.nb_snapshots = static_cast<std::uint32_t>(snapshots_.snapshots.size());
+    auto written = co_await image_.write_header_fields();
+    if (!written) {
+      co_return written;
+    }
+    report_.corruptions_fixed += left_out.overhanging;
+  }
+  // Version 3 wants the VM state's and the disk's size in every entry.
+  for (std::size_t i = 0; i < snapshots_.snapshots.size() && header.version >= 3; ++i) {
+    if (snapshots_.snapshots[i].extra_bytes < 16) {
+      note(fixing ? snapshot_faults_ : report_.corruptions, "{} snapshot table entry {} is incomplete",
+           fixing ? "Repairing" : "ERROR", i);
+    }
+  }
+  co_return Result<void>{};
+}
+
+/// Writes the list as it was understood to a new place.
+Task<Result<void>> Checker::repair_snapshot_table() {
+  if (report_.corruptions != 0) {  // no place can be trusted to be free
+    report_.corruptions += snapshot_faults_;
     co_return Result<void>{};
   }
-  count(header.snapshots_offset, table->used);
-  for (const auto& snapshot : table->snapshots) {
+  Snapshots snapshots(image_);
+  auto done = co_await snapshots.replace_table(snapshots_.snapshots, snapshots_.used);
+  if (done) {
+    report_.corruptions_fixed += snapshot_faults_;
+    co_await image_.load_snapshot_places();
+  }
+  co_return done;
+}
+
+Task<Result<void>> Checker::count_snapshots() {
+  count(image_.header_.snapshots_offset, snapshots_.used);
+  for (const auto& snapshot : snapshots_.snapshots) {
+    if (std::uint64_t{snapshot.l1_size} * 8 > kMaxL1Bytes) {
+      note(report_.corruptions,
+           "ERROR snapshot {} ({}) l1_size={:#x}: L1 table is too large; snapshot table entry corrupted",
+           snapshot.id, snapshot.name, snapshot.l1_size);
+      continue;
+    }
+    if (!check_l1_place(snapshot, geometry_, image_.name())) {
+      note(report_.corruptions,
+           "ERROR snapshot {} ({}) l1_offset={:#x}: L1 table is not cluster aligned; snapshot table entry "
+           "corrupted",
+           snapshot.id, snapshot.name, snapshot.l1_table_offset);
+      continue;
+    }
     if (snapshot.l1_table_offset >= image_.file_->size()) {
       note(report_.corruptions,
            "ERROR snapshot '{}': its L1 table at offset {:#x} is beyond the end of the file", snapshot.name,

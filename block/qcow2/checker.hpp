@@ -10,6 +10,7 @@
 
 #include "block/qcow2/check.hpp"
 #include "block/qcow2/image.hpp"
+#include "block/qcow2/snapshot_table.hpp"
 
 namespace whistler::qcow2 {
 
@@ -57,6 +58,8 @@ class Checker {
   void note_overflow(std::uint64_t cluster);
   Task<Result<void>> count_refcount_structure();
   Task<Result<void>> drop_block(std::uint64_t index);
+  Task<Result<void>> load_snapshots();
+  Task<Result<void>> repair_snapshot_table();
   Task<Result<void>> count_snapshots();
   Task<Result<void>> count_bitmaps();
   Task<Result<void>> count_l1(std::uint64_t offset, std::span<const std::uint64_t> l1, bool active);
@@ -83,6 +86,8 @@ class Checker {
   CheckReport report_;
   std::vector<Count> counts_;
   std::uint64_t next_host_ = 0;
+  SnapshotTable snapshots_;
+  std::uint64_t snapshot_faults_ = 0;  ///< of the table itself; all gone once it is written anew
   bool quiet_ = false;
   /// The refcounts cannot be set right one by one.
   bool needs_rebuild_ = false;

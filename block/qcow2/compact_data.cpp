@@ -30,7 +30,7 @@ Task<Result<void>> Compactor::find_tables() {
   }
   snapshots_ = std::move(*list);
   for (std::size_t s = 0; s < snapshots_.size(); ++s) {
-    auto l1 = co_await reader.read_l1(snapshots_[s].l1_table_offset, snapshots_[s].l1_size);
+    auto l1 = co_await reader.read_l1(snapshots_[s]);
     if (!l1) {
       co_return std::unexpected(l1.error());
     }

@@ -90,17 +90,13 @@ Task<void> Image::load_snapshot_places() {
   if (header_.nb_snapshots == 0) {
     co_return;
   }
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(
-      std::min(file_->size() - std::min(file_->size(), header_.snapshots_offset), kMaxSnapshotTableBytes)));
-  const iovec vec{bytes.data(), bytes.size()};
-  auto read = co_await file_->readv(header_.snapshots_offset, {&vec, 1});
-  if (!read) {
+  auto table = co_await read_snapshot_table(*file_, header_);
+  if (!table) {
     co_return;  // whoever needs the list says what is wrong with it
   }
-  const auto table = parse_snapshot_table(bytes, header_.nb_snapshots, header_.size, geometry_, name());
-  if (!table) {
-    co_return;
-  }
+  std::erase_if(table->snapshots, [&](const Snapshot& snapshot) {
+    return !check_l1_place(snapshot, geometry_, name());  // it can be neither applied nor removed
+  });
   const auto add = [&](std::uint64_t offset, std::uint64_t length, bool l1) {
     const auto first = offset >> geometry_.cluster_bits;
     snapshot_places_.push_back({first, first + geometry_.clusters_for(length), l1});
@@ -119,7 +115,7 @@ Task<void> Image::load_snapshot_places() {
     room -= length;
     std::vector<std::uint8_t> l1(static_cast<std::size_t>(length));
     const iovec l1_vec{l1.data(), l1.size()};
-    read = co_await file_->readv(snapshot.l1_table_offset, {&l1_vec, 1});
+    const auto read = co_await file_->readv(snapshot.l1_table_offset, {&l1_vec, 1});
     for (std::size_t i = 0; read && i < l1.size(); i += 8) {
       const auto l2 = load_be<std::uint64_t>(&l1[i]) & kOffsetMask;
       if (l2 != 0) {

@@ -94,7 +94,7 @@ Task<Result<void>> Amender::expand_zero_snapshots(std::vector<Snapshot> list) {
   std::set<std::uint64_t> seen;
   std::vector<ChangedTable> changed;
   for (const auto& snapshot : list) {
-    const auto l1 = co_await snapshots.read_l1(snapshot.l1_table_offset, snapshot.l1_size);
+    const auto l1 = co_await snapshots.read_l1(snapshot);
     if (!l1) {
       co_return std::unexpected(l1.error());
     }

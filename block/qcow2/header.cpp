@@ -154,7 +154,7 @@ Result<void> parse_extensions(std::span<const std::uint8_t> area, std::size_t st
   return {};
 }
 
-Result<void> check_tables(const Header& header, const Checker& check) {
+Result<void> check_tables(const Header& header, const Checker& check, bool for_repair) {
   const auto geometry = header.geometry();
   const std::uint64_t l1_bytes = std::uint64_t{header.l1_size} * 8;
   if (l1_bytes > kMaxL1Bytes) {
@@ -189,10 +189,10 @@ Result<void> check_tables(const Header& header, const Checker& check) {
   if (auto ok = check.table("refcount table", header.refcount_table_offset, table_bytes, geometry); !ok) {
     return ok;
   }
-  if (header.nb_snapshots > kMaxSnapshots) {
-    return told(
-        check.corrupt("{} snapshots are more than the allowed {}", header.nb_snapshots, kMaxSnapshots),
-        "Snapshot table too large");
+  if (header.nb_snapshots > kMaxSnapshots && !for_repair) {
+    return told(check.corrupt("{} snapshots are more than the allowed {}; check -r all leaves the rest out",
+                              header.nb_snapshots, kMaxSnapshots),
+                "Snapshot table too large");
   }
   if (geometry.in_cluster(header.snapshots_offset) != 0) {
     return told(check.corrupt("the snapshot table at offset {:#x} is not at a cluster boundary",
@@ -314,7 +314,7 @@ void Header::set_crypto_header(CryptoHeader place) {
 }
 
 Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t file_size,
-                            const std::string& name) {
+                            const std::string& name, bool for_repair) {
   const Checker check(file_size, name);
   DiskHeader disk;
   if (!bytes.empty()) {
@@ -400,7 +400,7 @@ Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t f
   if (auto ok = check_encryption(header, file_size, check); !ok) {
     return std::unexpected(ok.error());
   }
-  if (auto ok = check_tables(header, check); !ok) {
+  if (auto ok = check_tables(header, check, for_repair); !ok) {
     return std::unexpected(ok.error());
   }
   return header;

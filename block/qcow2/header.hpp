@@ -68,9 +68,9 @@ struct Header {
 
 /// `bytes`: the first cluster of the file, or the file if that is shorter; more does no harm. Errors name
 /// `name`, the field, its value and what is wrong with it. kUnsupported for features this engine lacks, by
-/// name.
+/// name. `for_repair`: more snapshots than allowed are no error.
 [[nodiscard]] Result<Header> parse_header(std::span<const std::uint8_t> bytes, std::uint64_t file_size,
-                                          const std::string& name);
+                                          const std::string& name, bool for_repair = false);
 
 /// The fixed fields alone, of which min(header_length, sizeof(DiskHeader)) bytes are in the file: what is
 /// rewritten when a field changes.

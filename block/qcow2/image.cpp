@@ -8,6 +8,7 @@
 
 #include "block/qcow2/bitmaps.hpp"
 #include "block/qcow2/check.hpp"
+#include "block/qcow2/snapshot_table.hpp"
 
 namespace whistler::qcow2 {
 
@@ -56,7 +57,7 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
       co_return std::unexpected(header_read_error(read.error()));
     }
   }
-  auto header = parse_header(bytes, device.size(), device.name());
+  auto header = parse_header(bytes, device.size(), device.name(), options.for_repair);
   if (!header) {
     co_return std::unexpected(header.error());
   }
@@ -87,6 +88,9 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
     co_return std::unexpected(loaded.error());
   }
   loaded = co_await image->load_l1();
+  if (loaded && !options.for_repair) {
+    loaded = co_await image->check_snapshot_table();
+  }
   if (!loaded) {
     co_return std::unexpected(loaded.error());
   }
@@ -107,6 +111,14 @@ Task<Result<void>> Image::load_l1() {
   l1_.resize(header_.l1_size);
   for (std::size_t i = 0; i < l1_.size(); ++i) {
     l1_[i] = load_be<std::uint64_t>(&raw[i * 8]);
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Image::check_snapshot_table() {
+  const auto table = co_await read_snapshot_table(*file_, header_);
+  if (!table) {
+    co_return std::unexpected(table.error());
   }
   co_return Result<void>{};
 }

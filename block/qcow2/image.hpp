@@ -174,6 +174,7 @@ class Image final : public BlockDevice {
   [[nodiscard]] std::unexpected<Error> corrupt(const std::string& reason) const;
   [[nodiscard]] Result<void> check_write(std::uint64_t offset, std::uint64_t bytes) const;
   [[nodiscard]] Task<Result<void>> load_l1();
+  [[nodiscard]] Task<Result<void>> check_snapshot_table();
   void make_refcounts();
   /// Writes what must be written once at the end, durably.
   [[nodiscard]] Task<Result<void>> settle();

@@ -5,7 +5,10 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "base/task.hpp"
+#include "block/block_device.hpp"
 #include "block/qcow2/format.hpp"
+#include "block/qcow2/header.hpp"
 
 namespace whistler::qcow2 {
 
@@ -25,15 +28,27 @@ struct Snapshot {
   std::uint32_t extra_bytes = 24;  ///< bytes of extra data in the file
 };
 
-/// Bytes [begin of table, ...) of which the table takes a part: `used` says how much. `default_size`: the
-/// disk size for snapshots that do not store theirs. Errors name `name` and the snapshot's number.
 struct SnapshotTable {
   std::vector<Snapshot> snapshots;
-  std::uint64_t used = 0;
+  std::uint64_t used = 0;  ///< bytes of the file
 };
-[[nodiscard]] Result<SnapshotTable> parse_snapshot_table(std::span<const std::uint8_t> bytes,
-                                                         std::uint32_t count, std::uint64_t default_size,
-                                                         const Geometry& geometry, const std::string& name);
+
+/// What a repair leaves out of a table that is larger than allowed.
+struct SnapshotTableRepair {
+  std::vector<std::string> messages = {};  ///< one line each, as qemu-img says it
+  std::uint64_t overhanging = 0;           ///< snapshots behind the largest table allowed
+  std::uint64_t shortened = 0;             ///< snapshots with more extra data than allowed
+};
+
+/// Reads the list that `header` names. A table that breaks the limits is an error that names the snapshot and
+/// the place; with `repair`, what breaks them is left out and told there. Where the L1 tables lie is not
+/// looked at. A disk size that a snapshot does not store is the image's.
+[[nodiscard]] Task<Result<SnapshotTable>> read_snapshot_table(BlockDevice& file, const Header& header,
+                                                              SnapshotTableRepair* repair = nullptr);
+
+/// Whether a snapshot's L1 table may lie where the list says. Errors name `name` and the snapshot.
+[[nodiscard]] Result<void> check_l1_place(const Snapshot& snapshot, const Geometry& geometry,
+                                          const std::string& name);
 
 [[nodiscard]] std::vector<std::uint8_t> encode_snapshot_table(const std::vector<Snapshot>& snapshots);
 

@@ -52,16 +52,7 @@ Task<Result<std::vector<Snapshot>>> Snapshots::list() {
 }
 
 Task<Result<std::vector<Snapshot>>> Snapshots::read_table() {
-  const auto& header = image_.header_;
-  if (header.nb_snapshots == 0) {
-    co_return std::vector<Snapshot>{};
-  }
-  const auto available = std::min(image_.file_->size() - header.snapshots_offset, kMaxSnapshotTableBytes);
-  auto bytes = co_await read(header.snapshots_offset, available);
-  if (!bytes) {
-    co_return std::unexpected(bytes.error());
-  }
-  auto table = parse_snapshot_table(*bytes, header.nb_snapshots, header.size, geometry_, image_.name());
+  auto table = co_await read_snapshot_table(*image_.file_, image_.header_);
   if (!table) {
     co_return std::unexpected(table.error());
   }
@@ -174,22 +165,17 @@ Task<Result<void>> Snapshots::do_create(Snapshot snapshot, std::vector<Snapshot>
   co_return done;
 }
 
-Task<Result<void>> Snapshots::replace_table(std::vector<Snapshot> list) {
+Task<Result<void>> Snapshots::replace_table(std::vector<Snapshot> list,
+                                            std::optional<std::uint64_t> old_bytes) {
   auto& header = image_.header_;
   const auto old_offset = header.snapshots_offset;
   const auto old_count = header.nb_snapshots;
-  std::uint64_t old_bytes = 0;
-  if (old_count != 0) {
-    auto bytes =
-        co_await read(old_offset, std::min(image_.file_->size() - old_offset, kMaxSnapshotTableBytes));
-    if (!bytes) {
-      co_return std::unexpected(bytes.error());
+  if (!old_bytes) {
+    const auto old_table = co_await read_snapshot_table(*image_.file_, header);
+    if (!old_table) {
+      co_return std::unexpected(old_table.error());
     }
-    auto table = parse_snapshot_table(*bytes, old_count, header.size, geometry_, image_.name());
-    if (!table) {
-      co_return std::unexpected(table.error());
-    }
-    old_bytes = table->used;
+    old_bytes = old_table->used;
   }
   std::uint64_t place = 0;
   if (!list.empty()) {
@@ -218,19 +204,23 @@ Task<Result<void>> Snapshots::replace_table(std::vector<Snapshot> list) {
     header.nb_snapshots = old_count;
     co_return done;
   }
-  if (old_bytes != 0) {
+  if (*old_bytes != 0) {
     done = co_await image_.refcounts_->adjust(old_offset >> geometry_.cluster_bits,
-                                              geometry_.clusters_for(old_bytes), -1);
+                                              geometry_.clusters_for(*old_bytes), -1);
   }
   co_return done;
 }
 
-Task<Result<std::vector<std::uint64_t>>> Snapshots::read_l1(std::uint64_t offset, std::uint32_t entries) {
-  if (offset >= image_.file_->size() && entries != 0) {
-    co_return image_.corrupt(
-        fmt::format("snapshot: its L1 table at offset {:#x} is beyond the end of the file", offset));
+Task<Result<std::vector<std::uint64_t>>> Snapshots::read_l1(Snapshot snapshot) {
+  if (auto ok = check_l1_place(snapshot, geometry_, image_.name()); !ok) {
+    co_return std::unexpected(ok.error());
   }
-  auto raw = co_await read(offset, std::uint64_t{entries} * 8);
+  const auto entries = snapshot.l1_size;
+  if (snapshot.l1_table_offset >= image_.file_->size() && entries != 0) {
+    co_return image_.corrupt(fmt::format(
+        "snapshot: its L1 table at offset {:#x} is beyond the end of the file", snapshot.l1_table_offset));
+  }
+  auto raw = co_await read(snapshot.l1_table_offset, std::uint64_t{entries} * 8);
   if (!raw) {
     co_return std::unexpected(raw.error());
   }
@@ -388,6 +378,9 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
   if (!index) {
     co_return std::unexpected(index.error());
   }
+  if (auto ok = check_l1_place((*list)[*index], geometry_, image_.name()); !ok) {
+    co_return ok;
+  }
   done = co_await mark_dirty(true);
   if (done) {
     done = co_await (this->*what)(*index, std::move(*list));
@@ -415,7 +408,7 @@ Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> 
   if (!noted) {
     co_return noted;
   }
-  auto l1 = co_await read_l1(snapshot.l1_table_offset, snapshot.l1_size);
+  auto l1 = co_await read_l1(snapshot);
   if (!l1) {
     co_return std::unexpected(l1.error());
   }
@@ -480,7 +473,7 @@ Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> 
 
 Task<Result<void>> Snapshots::do_remove(std::size_t index, std::vector<Snapshot> list) {
   const auto gone = list[index];
-  auto l1 = co_await read_l1(gone.l1_table_offset, gone.l1_size);
+  auto l1 = co_await read_l1(gone);
   if (!l1) {
     co_return std::unexpected(l1.error());
   }

@@ -6,6 +6,7 @@
 // before anything is named, and down after nothing is.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ class Snapshots {
 
  private:
   friend class Amender;
+  friend class Checker;
   friend class Compactor;
   friend class Image;
   [[nodiscard]] Task<Result<std::vector<Snapshot>>> read_table();
@@ -45,9 +47,11 @@ class Snapshots {
   [[nodiscard]] Task<Result<void>> do_apply(std::size_t index, std::vector<Snapshot> list);
   [[nodiscard]] Task<Result<void>> do_remove(std::size_t index, std::vector<Snapshot> list);
 
-  /// Writes `list` to a new place, names it in the header, and frees the old place.
-  [[nodiscard]] Task<Result<void>> replace_table(std::vector<Snapshot> list);
-  [[nodiscard]] Task<Result<std::vector<std::uint64_t>>> read_l1(std::uint64_t offset, std::uint32_t entries);
+  /// Writes `list` to a new place, names it in the header, and frees the old place, which had `old_bytes` if
+  /// the table there is not sound.
+  [[nodiscard]] Task<Result<void>> replace_table(std::vector<Snapshot> list,
+                                                 std::optional<std::uint64_t> old_bytes = {});
+  [[nodiscard]] Task<Result<std::vector<std::uint64_t>>> read_l1(Snapshot snapshot);
   /// Writes an L1 table to a new place and gives its offset.
   [[nodiscard]] Task<Result<std::uint64_t>> write_l1(const std::vector<std::uint64_t>& l1);
   /// Adds `delta` to the count of everything the L1 table names, and what its L2 tables name.

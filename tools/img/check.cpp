@@ -1,6 +1,9 @@
 // img check: looks for damage in an image's metadata, and repairs it.
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstring>
+
 #include "block/qcow2/check.hpp"
 #include "tools/img/check_formats.hpp"
 #include "tools/img/commands.hpp"
@@ -82,6 +85,16 @@ Result<qcow2::CheckReport> check_node(Ring& ring, const OpenNode& image, qcow2::
   return check_other_format(ring, image, repair);
 }
 
+void complain_of_failure(const Call& call, const Error& error) {
+  if (error.brief.starts_with("ERROR ")) {  // says itself what is wrong
+    complain(call, error.brief);
+    complain(call,
+             fmt::format("Check failed: {}", std::strerror(error.sys_errno != 0 ? error.sys_errno : EIO)));
+    return;
+  }
+  complain(call, fmt::format("Check failed: {}", tool_text(error)));
+}
+
 int check(const Call& call, Ring& ring, const CheckSettings& settings, OpenNode& image) {
   auto report = check_node(ring, image, settings.repair);
   if (!report && report.error().code == ErrorCode::kUnsupported) {
@@ -89,7 +102,7 @@ int check(const Call& call, Ring& ring, const CheckSettings& settings, OpenNode&
     return kNotSupported;
   }
   if (!report) {
-    complain(call, fmt::format("Check failed: {}", tool_text(report.error())));
+    complain_of_failure(call, report.error());
     return 1;
   }
   if (report->corruptions_fixed != 0 || report->leaks_fixed != 0) {
@@ -104,7 +117,7 @@ int check(const Call& call, Ring& ring, const CheckSettings& settings, OpenNode&
     }
     report = check_node(ring, image, qcow2::Repair::kNone);
     if (!report) {
-      complain(call, fmt::format("Check failed: {}", tool_text(report.error())));
+      complain_of_failure(call, report.error());
       return 1;
     }
     report->corruptions_fixed = corruptions_fixed;
