@@ -26,6 +26,7 @@ namespace {
 constexpr std::uint64_t kMaxTransfer = 0x7fff'0000;
 constexpr std::uint64_t kMaxOffset = std::numeric_limits<off_t>::max();
 constexpr std::uint64_t kZeroChunk = 1024 * 1024;
+constexpr std::uint64_t kSector = 512;
 /// How long the kernel may take to let go of the images of a process that was killed.
 constexpr std::chrono::seconds kLockPatience{2};
 /// Larger buffered writes are worth handing to a kernel worker: copying them takes longer than that.
@@ -447,22 +448,25 @@ Task<Result<BlockStatus>> FileDevice::block_status(std::uint64_t offset, std::ui
   if (offset >= size_) {
     co_return BlockStatus{bytes, false, true};
   }
+  const auto asked = bytes;
   bytes = std::min(bytes, size_ - offset);
   if (block_device_) {
     co_return BlockStatus{bytes, true, false};
   }
   const off_t at = static_cast<off_t>(offset);
   const off_t data = ::lseek(fd_, at, SEEK_DATA);
-  if (data < 0) {
-    const bool hole = errno == ENXIO;  // nothing but a hole up to the end
-    co_return BlockStatus{bytes, !hole, hole};
+  const bool unknown = data < 0 && errno != ENXIO;  // ENXIO: nothing but a hole up to the end
+  if (data < 0 && !unknown) {
+    co_return BlockStatus{bytes, false, true};
   }
   if (data > at) {
     co_return BlockStatus{std::min(bytes, static_cast<std::uint64_t>(data - at)), false, true};
   }
-  const off_t hole = ::lseek(fd_, at, SEEK_HOLE);
-  co_return BlockStatus{hole > at ? std::min(bytes, static_cast<std::uint64_t>(hole - at)) : bytes, true,
-                        false};
+  const off_t hole = unknown ? -1 : ::lseek(fd_, at, SEEK_HOLE);
+  const auto length = hole > at ? std::min(bytes, static_cast<std::uint64_t>(hole - at)) : bytes;
+  // Under O_DIRECT the rest of a sector that the file ends within belongs to its data.
+  const bool last = is_direct(options_.cache) && offset + length == size_;
+  co_return BlockStatus{last ? std::min(asked, align_up(size_, kSector) - offset) : length, true, false};
 }
 
 Task<Result<void>> FileDevice::resize(std::uint64_t bytes) {

@@ -52,3 +52,16 @@ TEST_CASE("detect_zeroes_unmap_gives_zero_writes_back_to_the_host", "[raw]") {
   CHECK(status->zero);
   CHECK(status->bytes == 1 << 20);
 }
+
+TEST_CASE("raw_image_under_o_direct_has_data_up_to_the_end_of_the_last_sector", "[raw]") {
+  const TemporaryDirectory directory;
+  make_file(directory.file("f"), Bytes((1 << 16) - 1, 5));
+  const auto ring = make_ring();
+  auto device = open_image(*ring, {.path = directory.file("f"), .format = "raw", .cache = CacheMode::kNone});
+  REQUIRE(device.has_value());
+  CHECK((*device)->size() == 1 << 16);
+  const auto status = sync_wait(*ring, (*device)->block_status(4096, (1 << 16) - 4096));
+  REQUIRE(status.has_value());
+  CHECK(status->data);
+  CHECK(status->bytes == (1 << 16) - 4096);
+}
