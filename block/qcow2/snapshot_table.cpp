@@ -57,6 +57,19 @@ class Parser {
     return error;
   }
 
+  /// A part of the table; what lies behind the end of the file is zero.
+  [[nodiscard]] std::vector<std::uint8_t> part(std::size_t begin, std::size_t size) const {
+    std::vector<std::uint8_t> copy(size);
+    if (begin < bytes_.size()) {
+      std::ranges::copy(bytes_.subspan(begin, std::min(size, bytes_.size() - begin)), copy.begin());
+    }
+    return copy;
+  }
+  [[nodiscard]] std::string text(std::size_t begin, std::size_t size) const {
+    const auto copy = part(begin, size);
+    return {copy.begin(), std::ranges::find(copy, 0)};
+  }
+
   /// The table goes on beyond what is allowed. False: it is to end here.
   Result<bool> overhangs(std::uint32_t count) {
     const auto left = count - number_;
@@ -111,12 +124,9 @@ class Parser {
     if (kept_ > kMaxSnapshotTableBytes) {
       return overhangs(count);
     }
-    if (bytes_.size() < at_ + length) {
-      if (cut_short_ || repair_ == nullptr) {
-        return ends_within(count);
-      }
-      rest_.assign(bytes_.begin() + static_cast<std::ptrdiff_t>(at_), bytes_.end());
-      rest_.resize(length);  // a damaged length led behind the end of the file
+    const bool beyond_file = bytes_.size() < at_ + length;
+    if (beyond_file && (cut_short_ || repair_ == nullptr)) {
+      return ends_within(count);
     }
     Snapshot snapshot{.l1_table_offset = disk.l1_table_offset,
                       .l1_size = disk.l1_size,
@@ -126,26 +136,26 @@ class Parser {
                       .vm_state_size = disk.vm_state_size,
                       .disk_size = header_.size,
                       .extra_bytes = static_cast<std::uint32_t>(extra)};
-    const auto* data = (rest_.empty() ? &bytes_[at_] : rest_.data()) + sizeof disk;
+    const auto begin = at_ + sizeof disk;
+    const auto data = part(begin, extra);
     if (extra >= 8) {
-      snapshot.vm_state_size = load_be<std::uint64_t>(data);
+      snapshot.vm_state_size = load_be<std::uint64_t>(data.data());
     }
     if (extra >= 16) {
-      snapshot.disk_size = load_be<std::uint64_t>(data + 8);
+      snapshot.disk_size = load_be<std::uint64_t>(&data[8]);
     }
     if (extra >= 24) {
-      snapshot.instruction_count = load_be<std::uint64_t>(data + 16);
+      snapshot.instruction_count = load_be<std::uint64_t>(&data[16]);
     }
     if (extra > kKnownExtra) {
-      snapshot.unknown_extra.assign(data + kKnownExtra, data + extra);
+      snapshot.unknown_extra.assign(data.begin() + kKnownExtra, data.end());
     }
-    const auto* text = reinterpret_cast<const char*>(data + stored_extra);
-    snapshot.id.assign(text, ::strnlen(text, id_size));
-    snapshot.name.assign(text + id_size, ::strnlen(text + id_size, name_size));
+    snapshot.id = text(begin + stored_extra, id_size);
+    snapshot.name = text(begin + stored_extra + id_size, name_size);
     table_.snapshots.push_back(std::move(snapshot));
     const auto end = static_cast<std::size_t>(align_up(at_ + length, 8));
     // A damaged length that leads behind the end of the file claims at most the cluster there.
-    const auto tolerance = rest_.empty() ? 0 : header_.geometry().cluster_size() - 1;
+    const auto tolerance = beyond_file ? header_.geometry().cluster_size() - 1 : 0;
     at_ = std::min(end, bytes_.size() + static_cast<std::size_t>(tolerance));
     return true;
   }
@@ -159,8 +169,7 @@ class Parser {
   SnapshotTable table_;
   std::uint32_t number_ = 0;
   std::size_t at_ = 0;
-  std::vector<std::uint8_t> rest_;  ///< the last entry, where the file ends within it
-  std::uint64_t kept_ = 0;          ///< bytes the table would have without what is left out
+  std::uint64_t kept_ = 0;  ///< bytes the table would have without what is left out
 };
 
 }  // namespace
