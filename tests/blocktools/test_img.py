@@ -203,6 +203,27 @@ class SameOutput(unittest.TestCase):
         self.same("amend", "t")
         self.same("amend", "-o", "size=1M", "-f", "raw", "base")
 
+    def test_amend_progress(self):
+        for before, after in (("compat=0.10", "compat=1.1"), ("compat=1.1", "compat=0.10,size=4G"),
+                              ("compat=1.1", "refcount_bits=64"), ("cluster_size=4k", "refcount_bits=1"),
+                              ("compat=0.10", "compat=1.1,refcount_bits=64"),
+                              ("refcount_bits=8", "compat=0.10,refcount_bits=16"), ("compat=1.1", "lazy_refcounts=on")):
+            with self.subTest(before=before, after=after):
+                self.same("create", "-q", "-f", "qcow2", "-o", before, "t", "2G")
+                self.pair.io("t", "write 0 1M")
+                self.same("amend", "-p", "-o", after, "t")
+
+    def test_amend_progress_of_zero_clusters(self):
+        self.same("create", "-q", "-f", "qcow2", "base", "3G")
+        self.same("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "t")
+        self.pair.io("t", "write -z 0 64k", "write -z 1G 64k", "write -z 2G 64k")
+        self.same("snapshot", "-c", "one", "t")
+        self.pair.io("t", "write -z 600M 64k")
+        self.same("snapshot", "-c", "two", "t")
+        shown = self.same("amend", "-p", "-o", "compat=0.10", "t")
+        self.assertEqual(shown.count("%"), 20)  # six tables of the disk and of each snapshot, and both ends
+        self.same("check", "-q", "t")
+
     def test_general(self):
         for words in ((), ("nothing",), ("-x",)):
             with self.subTest(words):
