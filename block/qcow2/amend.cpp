@@ -11,11 +11,20 @@ namespace whistler::qcow2 {
 
 namespace {
 
+/// A change of width reads the counts, tries them in the new width, and writes them.
+enum WidthPass : std::uint64_t { kRead, kTry, kWrite, kWidthPasses };
+
 constexpr std::uint64_t kCountsAtOnce = 1024 * 1024;
 
 std::unexpected<Error> refuse(std::string text) { return fail(ErrorCode::kUnsupported, std::move(text)); }
 
 }  // namespace
+
+void Amender::report(std::uint64_t done, std::uint64_t work) const {
+  if (report_) {
+    report_(done, work);
+  }
+}
 
 Task<Result<void>> Amender::write_header(Header header) {
   auto bytes = encode_header(header);
@@ -45,6 +54,7 @@ Task<Result<void>> Amender::write_header(Header header) {
 }
 
 Task<Result<void>> Amender::upgrade() {
+  report(0, 2);  // two halves, as QEMU tells it: the snapshots and the header
   // Version 3 wants more in each entry of the snapshot table than version 2 did.
   Snapshots snapshots(image_);
   auto list = co_await snapshots.read_table();
@@ -59,6 +69,7 @@ Task<Result<void>> Amender::upgrade() {
   if (!done) {
     co_return done;
   }
+  report(1, 2);
   auto header = image_.header_;
   header.version = 3;
   header.header_length = sizeof(DiskHeader);
@@ -66,6 +77,9 @@ Task<Result<void>> Amender::upgrade() {
     header.extensions.push_back(feature_names());
   }
   done = co_await write_header(std::move(header));
+  if (done) {
+    report(2, 2);
+  }
   co_return done;
 }
 
@@ -89,7 +103,9 @@ Task<Result<void>> Amender::downgrade() {
   if (!list) {
     co_return std::unexpected(list.error());
   }
+  to_expand_ = header.l1_size;
   for (const auto& snapshot : *list) {
+    to_expand_ += snapshot.l1_size;
     if (snapshot.vm_state_size > UINT32_MAX || snapshot.disk_size != header.size) {
       co_return refuse("Internal snapshots prevent downgrade of image");
     }
@@ -147,6 +163,15 @@ Task<Result<void>> Amender::drop_raw_data_file() {
   co_return done;
 }
 
+/// A pass of a change of width has come to `cluster`; entries of the table that name no block count too.
+void Amender::report_pass(std::uint64_t pass, std::uint64_t cluster) {
+  const auto entries = std::uint64_t{image_.refcounts_->table().size()};
+  const auto end = std::min(entries, cluster >> image_.geometry_.refcount_block_bits()) + pass * entries;
+  for (; passed_ <= end; ++passed_) {
+    report(passed_, kWidthPasses * entries);
+  }
+}
+
 /// Every cluster's count, without those of the refcount structures themselves.
 Task<Result<std::vector<std::uint64_t>>> Amender::read_counts() {
   auto& refcounts = *image_.refcounts_;
@@ -155,6 +180,7 @@ Task<Result<std::vector<std::uint64_t>>> Amender::read_counts() {
   const auto end = std::min(covered, geometry.clusters_for(image_.file_->size()));
   std::vector<std::uint64_t> counts(static_cast<std::size_t>(end));
   for (std::uint64_t cluster = 0; cluster < end; ++cluster) {
+    report_pass(kRead, cluster);
     if (!refcounts.covers(cluster)) {
       continue;
     }
@@ -195,6 +221,7 @@ Task<Result<void>> Amender::set_refcount_bits(unsigned bits) {
   }
   const auto most = bits == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
   for (std::size_t i = 0; i < counts->size(); ++i) {
+    report_pass(kTry, i);
     if ((*counts)[i] > most) {
       co_return refuse(
           fmt::format("Cannot decrease refcount entry width to {} bits: Cluster at offset {:#x} has a "
@@ -206,13 +233,15 @@ Task<Result<void>> Amender::set_refcount_bits(unsigned bits) {
   const auto old_order = image_.header_.refcount_order;
   image_.header_.refcount_order = static_cast<unsigned>(std::countr_zero(bits));
   auto fresh = std::make_unique<Refcounts>(*image_.file_, image_.header_, slice_bytes, kCountsAtOnce);
-  done = co_await fresh->rebuild(counts->size(), [&counts](std::uint64_t cluster) {
+  done = co_await fresh->rebuild(counts->size(), [this, &counts](std::uint64_t cluster) {
+    report_pass(kWrite, cluster);
     return (*counts)[static_cast<std::size_t>(cluster)];
   });
   if (!done) {
     image_.header_.refcount_order = old_order;
     co_return done;
   }
+  report_pass(kWrite, ~std::uint64_t{0});
   image_.geometry_ = image_.header_.geometry();
   image_.refcounts_ = std::make_unique<Refcounts>(*image_.file_, image_.header_, slice_bytes, kCountsAtOnce);
   done = co_await image_.prepare();

@@ -4,6 +4,8 @@
 // words.
 #pragma once
 
+#include <functional>
+
 #include "block/qcow2/image.hpp"
 #include "block/qcow2/snapshot_table.hpp"
 
@@ -11,7 +13,9 @@ namespace whistler::qcow2 {
 
 class Amender {
  public:
-  explicit Amender(Image& image) : image_(image) {}
+  /// Gets how much of its work a step has done, in a unit of the step's own.
+  using Report = std::function<void(std::uint64_t done, std::uint64_t work)>;
+  explicit Amender(Image& image, Report report = {}) : image_(image), report_(std::move(report)) {}
 
   [[nodiscard]] Task<Result<void>> upgrade();
   /// To version 2: clusters that read as zeroes become what version 2 knows.
@@ -23,6 +27,8 @@ class Amender {
   [[nodiscard]] Task<Result<void>> drop_raw_data_file();
 
  private:
+  void report(std::uint64_t done, std::uint64_t work) const;
+  void report_pass(std::uint64_t pass, std::uint64_t cluster);
   [[nodiscard]] Task<Result<void>> write_header(Header header);
   [[nodiscard]] Task<Result<void>> expand_zero_clusters();
   [[nodiscard]] Task<Result<void>> expand_zero_range(std::uint64_t offset, std::uint64_t bytes);
@@ -30,6 +36,8 @@ class Amender {
   [[nodiscard]] Task<Result<std::vector<std::uint64_t>>> read_counts();
 
   // expand_zero.cpp
+  /// One more entry of the L1 tables, the disk's and the snapshots', is expanded.
+  void count_expanded();
   /// An L2 table of snapshots as it is to become.
   struct ChangedTable {
     std::uint64_t offset;
@@ -46,6 +54,10 @@ class Amender {
   [[nodiscard]] Task<Result<void>> write_tables(std::vector<ChangedTable>& changed);
 
   Image& image_;
+  Report report_;
+  std::uint64_t passed_ = 0;  ///< entries of the refcount table, those of each pass
+  std::uint64_t expanded_ = 0;
+  std::uint64_t to_expand_ = 0;  ///< entries of the L1 tables
 };
 
 }  // namespace whistler::qcow2

@@ -16,8 +16,11 @@ constexpr std::size_t kTablesAtOnce = 64;
 
 }  // namespace
 
+void Amender::count_expanded() { report(++expanded_, to_expand_); }
+
 Task<Result<void>> Amender::expand_zero_clusters() {
   const auto size = image_.size();
+  const auto table = image_.geometry_.l2_entries() << image_.geometry_.cluster_bits;
   for (std::uint64_t at = 0; at < size;) {
     auto extent = co_await image_.extent_at(at, std::min(size - at, std::uint64_t{1} << 30));
     if (!extent) {
@@ -30,6 +33,12 @@ Task<Result<void>> Amender::expand_zero_clusters() {
       }
     }
     at += extent->bytes;
+    while (expanded_ < at / table) {
+      count_expanded();
+    }
+  }
+  while (expanded_ < image_.header_.l1_size) {
+    count_expanded();
   }
   co_return Result<void>{};
 }
@@ -100,14 +109,14 @@ Task<Result<void>> Amender::expand_zero_snapshots(std::vector<Snapshot> list) {
     }
     for (std::uint64_t i = 0; i < l1->size() && done; ++i) {
       const auto table = (*l1)[static_cast<std::size_t>(i)] & kOffsetMask;
-      if (table == 0 || !seen.insert(table).second) {
-        continue;
+      if (table != 0 && seen.insert(table).second) {
+        done = co_await expand_zero_table(
+            table, (i * image_.geometry_.l2_entries()) << image_.geometry_.cluster_bits, changed);
+        if (done && changed.size() >= kTablesAtOnce) {
+          done = co_await write_tables(changed);
+        }
       }
-      done = co_await expand_zero_table(
-          table, (i * image_.geometry_.l2_entries()) << image_.geometry_.cluster_bits, changed);
-      if (done && changed.size() >= kTablesAtOnce) {
-        done = co_await write_tables(changed);
-      }
+      count_expanded();
     }
   }
   if (done) {

@@ -2,6 +2,7 @@
 // Source: QEMU's public specification, docs/interop/qcow2.txt.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -292,7 +293,8 @@ inline void store_refcount(std::uint8_t* block, std::uint64_t index, unsigned or
 
 /// Where refcount blocks and, if the table must grow, a new table go when `extra` clusters are appended
 /// behind everything: from the first cluster on that no block covers, blocks first, then the table, then the
-/// extra clusters.
+/// extra clusters. Where small clusters make many blocks, some come in advance: each growth has to wait for
+/// the disk. Their entries share a sector, so that they are on the disk together, or not at all.
 struct RefcountGrowth {
   std::uint64_t first_cluster = 0;
   std::uint64_t blocks = 0;          ///< new refcount blocks, for table entries first_block and up
@@ -307,8 +309,12 @@ struct RefcountGrowth {
                                                             std::uint64_t used_blocks,
                                                             std::uint64_t table_entries,
                                                             std::uint64_t extra) {
+  constexpr std::uint64_t kAtOnce = 64 * 1024;  // bytes
+  constexpr std::uint64_t kSectorEntries = 512 / 8;
+  const auto in_advance = std::min(
+      {used_blocks / 16, kAtOnce >> geometry.cluster_bits, kSectorEntries - used_blocks % kSectorEntries});
   RefcountGrowth plan{.first_cluster = used_blocks << geometry.refcount_block_bits(),
-                      .blocks = 1,
+                      .blocks = std::max<std::uint64_t>(1, in_advance),
                       .first_block = used_blocks};
   const auto entries_per_cluster = geometry.cluster_size() / 8;
   for (;;) {

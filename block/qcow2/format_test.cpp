@@ -61,6 +61,12 @@ constexpr Geometry kTiny{.cluster_bits = 9, .refcount_order = 6};
 constexpr auto kTinyGrowth = plan_refcount_growth(kTiny, 64, 64, 200);
 static_assert(kTinyGrowth.blocks * 64 >= kTinyGrowth.blocks + kTinyGrowth.table_clusters + 200);
 static_assert(kTinyGrowth.table_clusters * 64 >= 64 + kTinyGrowth.blocks);
+// Blocks in advance: as many as the image is large enough for, up to the end of a sector of the table.
+static_assert(plan_refcount_growth(kTiny, 31, 8192, 0).blocks == 1);
+static_assert(plan_refcount_growth(kTiny, 640, 8192, 0).blocks == 40);
+static_assert(plan_refcount_growth(kTiny, 8000, 8192, 0).blocks == 64);
+static_assert(plan_refcount_growth(kTiny, 8010, 8192, 0).blocks == 54);
+static_assert(plan_refcount_growth(kDefault, 4000, 8192, 0).blocks == 1);
 
 }  // namespace
 

@@ -203,6 +203,40 @@ class SameOutput(unittest.TestCase):
         self.same("amend", "t")
         self.same("amend", "-o", "size=1M", "-f", "raw", "base")
 
+    def test_refcount_blocks_that_come_in_advance_keep_the_image_clean(self):
+        small = "cluster_size=512,refcount_bits=64"  # a block for each 32 KiB
+        self.same("create", "-q", "-f", "qcow2", "-o", f"{small},preallocation=metadata", "t", "24M")
+        self.same("create", "-q", "-f", "qcow2", "-o", small, "u", "24M")
+        self.pair.io("u", "write 0 24M")
+        for image in ("t", "u"):
+            ours = self.pair.folders["ours"] / image
+            for words in (("check", "-q", image), ("resize", "-q", "--shrink", image, "1M"), ("snapshot", "-c", "one", image),
+                          ("resize", "-q", image, "30M"), ("resize", "-q", "--preallocation=metadata", image, "60M")):
+                self.same(*words)
+                done = subprocess.run(["qemu-img", "check", str(ours)], capture_output=True, text=True, check=False)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_amend_progress(self):
+        for before, after in (("compat=0.10", "compat=1.1"), ("compat=1.1", "compat=0.10,size=4G"),
+                              ("compat=1.1", "refcount_bits=64"), ("cluster_size=4k", "refcount_bits=1"),
+                              ("compat=0.10", "compat=1.1,refcount_bits=64"),
+                              ("refcount_bits=8", "compat=0.10,refcount_bits=16"), ("compat=1.1", "lazy_refcounts=on")):
+            with self.subTest(before=before, after=after):
+                self.same("create", "-q", "-f", "qcow2", "-o", before, "t", "2G")
+                self.pair.io("t", "write 0 1M")
+                self.same("amend", "-p", "-o", after, "t")
+
+    def test_amend_progress_of_zero_clusters(self):
+        self.same("create", "-q", "-f", "qcow2", "base", "3G")
+        self.same("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "t")
+        self.pair.io("t", "write -z 0 64k", "write -z 1G 64k", "write -z 2G 64k")
+        self.same("snapshot", "-c", "one", "t")
+        self.pair.io("t", "write -z 600M 64k")
+        self.same("snapshot", "-c", "two", "t")
+        shown = self.same("amend", "-p", "-o", "compat=0.10", "t")
+        self.assertEqual(shown.count("%"), 20)  # six tables of the disk and of each snapshot, and both ends
+        self.same("check", "-q", "t")
+
     def test_general(self):
         for words in ((), ("nothing",), ("-x",)):
             with self.subTest(words):

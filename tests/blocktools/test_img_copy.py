@@ -150,6 +150,24 @@ class ConvertTest(ImageTest):
         qemu_io(self.dir, "a.qcow2", "write 0 7M", "write 10M 3M")
         self.same_outcome("convert", "-p", "-O", "raw", "a.qcow2", "b.raw")
 
+    def test_convert_salvage_warns_as_qemu_img_does(self):
+        self.create("-f", "qcow2", "a.qcow2", "8M")
+        qemu_io(self.dir, "a.qcow2", "write -P 42 0 8M")
+        # Far apart, next to each other and within one worker's piece.
+        sectors = {"read": [640, 2049, 2050, 2051, 3000, 9000], "block-status": [2049, 9001]}
+        errors = [{"event": "none", "iotype": kind, "errno": 5, "sector": sector}
+                  for kind, list_of_kind in sectors.items() for sector in list_of_kind]
+        source = {"driver": "blkdebug", "inject-error": errors,
+                  "image": {"driver": "qcow2", "file": {"driver": "file", "filename": "a.qcow2"}}}
+        words = ["convert", "--salvage", "-O", "raw", "json:" + json.dumps(source), "b.raw"]
+        theirs_alone = theirs(self.dir, *words, "-m", "1")  # more of its coroutines mix their warnings up
+        done = ours(self.dir, *words)
+        self.assertEqual((done.returncode, done.stderr), (theirs_alone.returncode, theirs_alone.stderr))
+        with open(self.path("b.raw"), "rb") as file:
+            content = file.read()
+        lost = [at // 512 for at in range(0, len(content), 512) if content[at:at + 512] == bytes(512)]
+        self.assertEqual(lost, sectors["read"])
+
     def test_convert_concatenates_sources(self):
         self.random_raw("a.raw", 3, 1)
         self.random_raw("b.raw", 2, 2)

@@ -28,6 +28,32 @@ struct AmendSettings {
   bool quiet = false;
 };
 
+/// The progress of operations that each tell theirs in a unit of their own. What the later ones will need is
+/// taken from what those so far needed.
+class AmendProgress {
+ public:
+  AmendProgress(Progress& progress, unsigned operations) : progress_(progress), operations_(operations) {}
+
+  void report(std::uint64_t done, std::uint64_t work) {
+    current_ = work;
+    const auto known = static_cast<double>(before_ + work);
+    const auto whole = known * operations_ / (finished_ + 1);
+    progress_.show(100 * static_cast<double>(before_ + done) / whole);
+  }
+  void next() {
+    before_ += current_;
+    current_ = 0;
+    ++finished_;
+  }
+
+ private:
+  Progress& progress_;
+  unsigned operations_;
+  unsigned finished_ = 0;
+  std::uint64_t before_ = 0;  ///< the work of the finished ones
+  std::uint64_t current_ = 0;
+};
+
 Result<void> amend_backing(const qcow2::Image& image, const Options& values) {
   const auto file = option_text(values, "backing_file");
   const auto format = option_text(values, "backing_fmt");
@@ -57,8 +83,7 @@ Result<void> amend_data_file(Ring& ring, qcow2::Image& image, const Options& val
   return {};
 }
 
-Result<void> amend_qcow2(Ring& ring, qcow2::Image& image, const Options& values) {
-  qcow2::Amender amender(image);
+Result<void> amend_qcow2(Ring& ring, qcow2::Image& image, const Options& values, Progress& shown) {
   unsigned version = image.header().version;
   if (const auto level = option_text(values, "compat")) {
     const auto wanted = parse_qcow2_version(*level);
@@ -74,12 +99,17 @@ Result<void> amend_qcow2(Ring& ring, qcow2::Image& image, const Options& values)
   if (auto ok = amend_backing(image, values); !ok) {
     return ok;
   }
+  const bool new_width = bits && *bits != 1U << image.header().refcount_order;
+  AmendProgress progress(shown, (version != image.header().version ? 1U : 0U) + (new_width ? 1U : 0U));
+  qcow2::Amender amender(
+      image, [&progress](std::uint64_t done, std::uint64_t work) { progress.report(done, work); });
   if (version > image.header().version) {
     if (auto done = sync_wait(ring, amender.upgrade()); !done) {
       return done;
     }
+    progress.next();
   }
-  if (bits && *bits != 1U << image.header().refcount_order) {
+  if (new_width) {
     if (version < 3 && *bits != 16) {
       return refuse(
           "Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or "
@@ -88,6 +118,7 @@ Result<void> amend_qcow2(Ring& ring, qcow2::Image& image, const Options& values)
     if (auto done = sync_wait(ring, amender.set_refcount_bits(static_cast<unsigned>(*bits))); !done) {
       return done;
     }
+    progress.next();
   }
   if (auto done = amend_data_file(ring, image, values); !done) {
     return done;
@@ -131,7 +162,7 @@ int print_help(const Call& call, const std::string& name) {
   return 0;
 }
 
-int amend(const Call& call, Ring& ring, const AmendSettings& settings, OpenNode& image) {
+int amend(const Call& call, Ring& ring, const AmendSettings& settings, OpenNode& image, Progress& progress) {
   const auto& driver = image.node->driver;
   const auto* const format = find_image_format(driver);
   if (format == nullptr || format->amend_options.empty()) {
@@ -161,7 +192,7 @@ int amend(const Call& call, Ring& ring, const AmendSettings& settings, OpenNode&
   }
   auto done = amend_encryption(ring, *image.node, *values, settings.force);
   if (done && image.node->qcow2 != nullptr) {
-    done = amend_qcow2(ring, *image.node->qcow2, *values);
+    done = amend_qcow2(ring, *image.node->qcow2, *values, progress);
   }
   if (!done) {
     complain(call, tool_text(done.error()));
@@ -234,7 +265,7 @@ int img_amend(const Call& call) {
   }
   Progress progress(settings.progress && !settings.quiet);
   progress.show(0);
-  const int status = amend(call, *ring, settings, *image);
+  const int status = amend(call, *ring, settings, *image, progress);
   if (status == 0) {
     progress.show(100);
   }

@@ -166,7 +166,8 @@ Task<Result<void>> Copier::count_work() {
 
 Task<Result<void>> Copier::run() {
   progress_.show(0);
-  if (progress_.enabled()) {
+  // What is lost is told by the counting pass as well as by the copying one, as QEMU tells it.
+  if (progress_.enabled() || options_.salvage) {
     auto counted = co_await count_work();
     if (!counted) {
       co_return counted;
@@ -174,7 +175,8 @@ Task<Result<void>> Copier::run() {
   }
   std::vector<Buffer> buffers;
   Gate gate;
-  for (unsigned i = 0; i < options_.workers && !error_; ++i) {
+  const auto workers = options_.salvage ? 1 : options_.workers;  // its warnings come in the order of the disk
+  for (unsigned i = 0; i < workers && !error_; ++i) {
     buffers.emplace_back(static_cast<std::uint8_t*>(std::aligned_alloc(4096, align_up(piece_bytes_, 4096))));
     if (!buffers.back()) {
       give_up({ErrorCode::kIo, ENOMEM, "no memory to copy with"});
