@@ -348,6 +348,23 @@ TEST_CASE("loss_class_15_error_while_refcount_blocks_are_added_damages_nothing",
       });
 }
 
+TEST_CASE("loss_class_15_error_while_refcount_blocks_come_in_advance_damages_nothing", "[qcow2][loss]") {
+  // More than 32 blocks: new ones come two at a time.
+  constexpr std::size_t kOld = 2400 * 512;
+  fail_each_request(
+      {.size = 2 * kMiB, .cluster_size = 512, .refcount_bits = 64},
+      [](Lab& lab) { REQUIRE(lab.write(0, kOld, 1).has_value()); },
+      [](Lab& lab) {
+        auto done = lab.write(kOld + 512, 200 * 512, 7);
+        const auto flushed = sync_wait(lab.scheduler, lab.image->flush());
+        return done ? flushed : done;
+      },
+      [](Lab& lab) {
+        CHECK(lab.read(0, kOld) == Bytes(kOld, 1));
+        CHECK(lab.read(kOld + 512, 200 * 512) == Bytes(200 * 512, 7));
+      });
+}
+
 TEST_CASE("loss_class_16_full_host_is_an_error_with_its_reason_and_work_goes_on", "[qcow2][loss]") {
   Lab lab;
   lab.fail_in = 1;
