@@ -166,6 +166,33 @@ TEST_CASE("a_snapshot_table_beyond_64_mib_is_refused_and_cut", "[qcow2][snapshot
   CHECK(names(*ring, path).size() == kFit);
 }
 
+TEST_CASE("a_snapshot_for_which_the_table_has_no_room_is_refused", "[qcow2][snapshot]") {
+  const TemporaryDirectory directory;
+  const auto ring = make_ring();
+  const auto path = directory.file("i.qcow2");
+  create_image(*ring, path, {.size = 1 << 20});
+  std::vector<qcow2::Snapshot> list((64 << 20) / 65072);
+  for (auto& snapshot : list) {
+    snapshot = {.id = "1", .name = std::string(65000, 'x')};
+  }
+  const auto table = qcow2::encode_snapshot_table(list);
+  constexpr std::uint64_t kTable = 1 << 20;
+  REQUIRE(::truncate(path.c_str(), kTable) == 0);
+  std::ofstream(path, std::ios::binary | std::ios::app)
+      .write(reinterpret_cast<const char*>(table.data()), static_cast<std::streamsize>(table.size()));
+  poke<std::uint64_t>(path, kPlaceField, kTable);
+  poke<std::uint32_t>(path, kCountField, static_cast<std::uint32_t>(list.size()));
+  REQUIRE(check(*ring, path, qcow2::Repair::kAll).corruptions == 0);
+  auto image = open_qcow2(*ring, path);
+  const auto done = sync_wait(
+      *ring, qcow2::Snapshots(dynamic_cast<qcow2::Image&>(*image)).create({.name = std::string(65000, 'y')}));
+  REQUIRE(!done.has_value());
+  CHECK(done.error().code == ErrorCode::kNoSpace);
+  close(*ring, image);
+  CHECK(names(*ring, path).size() == list.size());
+  require_clean(*ring, path);
+}
+
 TEST_CASE("short_snapshot_entries_of_version_2_are_completed", "[qcow2][snapshot]") {
   const TemporaryDirectory directory;
   const auto ring = make_ring();

@@ -180,6 +180,14 @@ Task<Result<void>> Snapshots::replace_table(std::vector<Snapshot> list,
   std::uint64_t place = 0;
   if (!list.empty()) {
     auto raw = encode_snapshot_table(list);
+    if (raw.size() > kMaxSnapshotTableBytes) {  // no program would open the image any more
+      co_return fail(
+          ErrorCode::kNoSpace,
+          fmt::format("{}: its snapshot table would have {} bytes, more than the allowed {}: remove "
+                      "snapshots, or use shorter names",
+                      image_.name(), raw.size(), kMaxSnapshotTableBytes),
+          "File too large");
+    }
     auto run = co_await image_.refcounts_->allocate_row(geometry_.clusters_for(raw.size()));
     if (!run) {
       co_return std::unexpected(run.error());
