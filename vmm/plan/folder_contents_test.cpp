@@ -115,7 +115,13 @@ TEST_CASE("folder: too much, too many, too deep") {
   CHECK_THAT(complaint(folder / "deep", FileSystem::kIso), Catch::Contains("nested deeper than 64"));
   fs::create_directories(folder / "many");
   for (std::size_t i = 0; i <= kMostEntries; ++i) {
-    REQUIRE(::symlink("x", (folder / fmt::format("many/{}", i)).c_str()) == 0);
+    // Names of few files: so many inodes take a slow disk half a minute.
+    const std::string name = folder / fmt::format("many/{}", i);
+    if (i % 30000 == 0) {
+      write(name, "");
+    } else {
+      fs::create_hard_link(folder / fmt::format("many/{}", i / 30000 * 30000), name);
+    }
   }
   CHECK_THAT(complaint(folder / "many", FileSystem::kIso), Catch::Contains("one too many: at most 65536"));
 }
