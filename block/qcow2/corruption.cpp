@@ -85,6 +85,19 @@ bool Image::is_guarded(std::uint64_t cluster) const {
   return after != snapshot_places_.begin() && cluster < std::prev(after)->end;
 }
 
+std::optional<std::uint64_t> Image::guarded_cluster(std::uint64_t host, std::uint64_t bytes) const {
+  if (data_file_) {
+    return std::nullopt;
+  }
+  const auto end = geometry_.clusters_for(host + bytes);
+  for (auto cluster = host >> geometry_.cluster_bits; cluster < end; ++cluster) {
+    if (is_guarded(cluster)) {
+      return cluster;
+    }
+  }
+  return std::nullopt;
+}
+
 Task<void> Image::load_snapshot_places() {
   snapshot_places_.clear();
   if (header_.nb_snapshots == 0) {

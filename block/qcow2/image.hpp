@@ -196,6 +196,9 @@ class Image final : public BlockDevice {
   [[nodiscard]] std::unexpected<Error> overlap(std::uint64_t cluster) const;
   /// Whether a table of the image or of a snapshot lies there.
   [[nodiscard]] bool is_guarded(std::uint64_t cluster) const;
+  /// The first such cluster of a write of data. A damaged mapping must not let the guest write over the
+  /// tables, the header least of all; in a file for data alone there are none.
+  [[nodiscard]] std::optional<std::uint64_t> guarded_cluster(std::uint64_t host, std::uint64_t bytes) const;
   /// Learns where the snapshots' tables are: after opening, and whenever the list has changed.
   [[nodiscard]] Task<void> load_snapshot_places();
   /// The range lock's unit: guest clusters.
@@ -236,6 +239,9 @@ class Image final : public BlockDevice {
   [[nodiscard]] Task<Result<bool>> known_zero(std::uint64_t offset, std::uint64_t bytes);
 
   // write.cpp
+  /// Where a write goes that needs nothing but data written: all of it lies in one place of its own, the
+  /// mapping is in memory, and nothing is encrypted.
+  [[nodiscard]] std::optional<std::uint64_t> known_place(std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] Task<Result<bool>> write_in_place(std::uint64_t offset, IoVec from);
   [[nodiscard]] Task<Result<void>> write_exclusive(std::uint64_t offset, IoVec from);
   [[nodiscard]] Task<Result<Surroundings>> read_surroundings(std::uint64_t copy_begin, std::uint64_t begin,

@@ -58,8 +58,11 @@ Task<Result<void>> Image::writev(std::uint64_t offset, IoVec from, WriteFlags fl
   {
     auto hold = lock_clusters(offset, bytes, RangeLock::Mode::kShared);
     co_await hold;
-    auto in_place = co_await write_in_place(offset, from);
-    if (!in_place) {
+    if (const auto host = known_place(offset, bytes)) {
+      // Most of what a guest writes: as few layers as can be.
+      data().debug_event(DebugEvent::kWriteAio);
+      result = co_await data().writev(*host, from);
+    } else if (auto in_place = co_await write_in_place(offset, from); !in_place) {
       result = std::unexpected(in_place.error());
     } else if (!*in_place) {
       hold.release();
@@ -77,19 +80,24 @@ Task<Result<void>> Image::writev(std::uint64_t offset, IoVec from, WriteFlags fl
   co_return result;
 }
 
+std::optional<std::uint64_t> Image::known_place(std::uint64_t offset, std::uint64_t bytes) {
+  if (encrypted()) {
+    return std::nullopt;
+  }
+  const auto run = find_run_cached(offset, bytes);
+  if (!run || !*run || (*run)->kind != Kind::kData || !(*run)->copied || (*run)->bytes != bytes ||
+      guarded_cluster((*run)->host, bytes)) {
+    return std::nullopt;
+  }
+  return (*run)->host;
+}
+
 Task<Result<bool>> Image::write_in_place(std::uint64_t offset, IoVec from) {
   const auto total = iovec_bytes(from);
   if (encrypted() && (offset | total) % kSector != 0) {
     co_return false;  // what a sector keeps is read, and written again, by who has it alone
   }
-  auto run = co_await find_run(offset, total);
-  if (run && run->kind == Kind::kData && run->copied && run->bytes == total) {
-    auto written = co_await write_host(offset, run->host, from);
-    if (!written) {
-      co_return std::unexpected(written.error());
-    }
-    co_return true;
-  }
+  Result<Run> run;
   // Only if all of it is in place: otherwise a part would be written twice.
   for (std::uint64_t done = 0; done < total; done += run->bytes) {
     run = co_await find_run(offset + done, total - done);
@@ -127,14 +135,8 @@ Task<Result<void>> Image::write_part(std::uint64_t offset, std::uint64_t host, s
 }
 
 Task<Result<void>> Image::write_host(std::uint64_t offset, std::uint64_t host, IoVec from, WriteFlags flags) {
-  if (!data_file_) {
-    // A damaged mapping must not let the guest write over the tables, the header least of all.
-    const auto end = geometry_.clusters_for(host + iovec_bytes(from));
-    for (auto cluster = host >> geometry_.cluster_bits; cluster < end; ++cluster) {
-      if (is_guarded(cluster)) {
-        co_return overlap(cluster);
-      }
-    }
+  if (const auto cluster = guarded_cluster(host, iovec_bytes(from))) {
+    co_return overlap(*cluster);
   }
   data().debug_event(DebugEvent::kWriteAio);
   Result<void> written;
