@@ -1,6 +1,7 @@
 #include "block/uring/ring.hpp"
 
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sys/epoll.h>
@@ -218,4 +219,37 @@ TEST_CASE("ring_unavailable_names_the_switch_and_the_remedy", "[ring]") {
   CHECK(error.message.find("/proc/sys/kernel/io_uring_disabled") != std::string::npos);
   CHECK(Ring::unavailable(ENOSYS).message.find("Linux 5.6") != std::string::npos);
   CHECK(Ring::unavailable(ENOMEM).message.find("ulimit -l") != std::string::npos);
+}
+
+TEST_CASE("ring_of_a_tool_watches_only_as_long_as_that_pays", "[ring]") {
+  const auto ring = Ring::create_for_tool();
+  REQUIRE(ring.has_value());
+  Pipe pipe;
+  const auto read_after = [&](std::chrono::microseconds delay) {
+    char byte = 0;
+    bool ended = false;
+    spawn(read_one(**ring, pipe.ends[0], ~0ULL, &byte, 1), [&](std::int32_t result) { ended = result == 1; });
+    std::thread writer([&] {
+      std::this_thread::sleep_for(delay);
+      static_cast<void>(::write(pipe.ends[1], "z", 1) == 1);
+    });
+    (*ring)->run_once(true);
+    writer.join();
+    CHECK(ended);
+    CHECK(byte == 'z');
+    CHECK((*ring)->in_flight() == 0);
+  };
+  // Completions before, during and after the time it may stay awake.
+  for (int i = 0; i < 300; ++i) {
+    read_after(std::chrono::microseconds(i));
+  }
+  timespec begin{};
+  timespec end{};
+  REQUIRE(::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin) == 0);
+  for (int i = 0; i < 20; ++i) {
+    read_after(std::chrono::milliseconds(20));
+  }
+  REQUIRE(::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end) == 0);
+  const auto spent = (end.tv_sec - begin.tv_sec) * 1000 + (end.tv_nsec - begin.tv_nsec) / 1000000;
+  CHECK(spent < 200);  // milliseconds, of 400 that passed
 }
