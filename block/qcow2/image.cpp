@@ -72,11 +72,12 @@ Task<Result<std::unique_ptr<Image>>> Image::open(std::unique_ptr<BlockDevice> fi
         "qcow2: Image is corrupt; cannot be opened read/write");
   }
   const auto& geometry = image->geometry_;
-  const auto whole_disk = geometry.clusters_for(image->size()) * geometry.l2_entry_bytes() + kSliceBytes;
-  const auto limit = options.metadata_cache_bytes != 0 ? options.metadata_cache_bytes
-                                                       : std::min(whole_disk, kMaxAutomaticCache);
   const auto slice_bytes =
       std::min<std::uint32_t>(kSliceBytes, static_cast<std::uint32_t>(geometry.cluster_size()));
+  const auto whole_disk =
+      align_up(geometry.clusters_for(image->size()) * geometry.l2_entry_bytes(), slice_bytes) + kSliceBytes;
+  const auto limit = options.metadata_cache_bytes != 0 ? options.metadata_cache_bytes
+                                                       : std::min(whole_disk, kMaxAutomaticCache);
   // Where all tables fit, dirty ones crowd out nobody, and only a flush has them written: otherwise writes
   // all over a small disk would bring a barrier every few requests.
   const auto l2_bytes = std::max(limit, kMinCacheBytes);

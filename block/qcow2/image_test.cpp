@@ -6,6 +6,7 @@
 #include <random>
 #include <set>
 
+#include "block/faulty.hpp"
 #include "block/qcow2/simulation.hpp"
 #include "block/qcow2/snapshots.hpp"
 #include "block/qcow2/test_images.hpp"
@@ -250,4 +251,35 @@ TEST_CASE("qcow2_write_over_a_snapshots_table_is_prevented", "[qcow2][hostile]")
   CHECK(refused.error().message.ends_with(
       "Preventing invalid write on metadata (overlaps with inactive L1 table)"));
   CHECK(load_be<std::uint64_t>(&file_content(path)[72]) == qcow2::kCorruptBit);
+}
+
+TEST_CASE("qcow2_writes_all_over_a_disk_whose_tables_fit_bring_no_barrier", "[qcow2]") {
+  const auto size =
+      GENERATE(1024 * kMiB, 1000 * kMiB, 999 * kMiB + 512);  // the last slices in part beyond its end
+  const auto cluster_size = GENERATE(std::uint64_t{4096}, std::uint64_t{65536});
+  INFO(size << " bytes in clusters of " << cluster_size);
+  const TemporaryDirectory directory;
+  const auto path = directory.file("i.qcow2");
+  const auto ring = make_ring();
+  create_image(*ring, path, {.size = size, .cluster_size = cluster_size});
+  unsigned flushes = 0;
+  auto file = FileDevice::open(*ring, {.path = path});
+  REQUIRE(file.has_value());
+  auto counting = std::make_unique<FaultyDevice>(std::move(*file), [&](FaultOperation operation, auto, auto) {
+    flushes += operation == FaultOperation::kFlush ? 1 : 0;
+    return Fault{};
+  });
+  auto image = sync_wait(*ring, qcow2::Image::open(std::move(counting), {}));
+  REQUIRE(image.has_value());
+  REQUIRE(sync_wait(*ring, (*image)->prepare()).has_value());
+  flushes = 0;
+  const auto covered_by_slice = 4096 / 8 * cluster_size;
+  for (unsigned round = 0; round < 2; ++round) {
+    for (std::uint64_t offset = round * cluster_size; offset < size; offset += covered_by_slice) {
+      REQUIRE(write(*ring, **image, offset, Bytes(512, 1)).has_value());
+    }
+  }
+  CHECK(flushes == 0);
+  REQUIRE(sync_wait(*ring, (*image)->close()).has_value());
+  CHECK(flushes != 0);
 }
