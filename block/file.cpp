@@ -300,7 +300,7 @@ Task<Result<void>> FileDevice::writev(std::uint64_t offset, IoVec from, WriteFla
                          fits ? RangeLock::Mode::kShared : RangeLock::Mode::kExclusive);
     co_await hold;
     if (fits) {
-      result = co_await write_rest(offset, from, 0, host_flags);
+      result = co_await write_rest(offset, from, 0, host_flags, flags.aside);
     } else {
       result = co_await write_bounced(offset, from, host_flags);
     }
@@ -322,14 +322,15 @@ Task<Result<void>> FileDevice::writev(std::uint64_t offset, IoVec from, WriteFla
   co_return result;
 }
 
-Task<Result<void>> FileDevice::write_rest(std::uint64_t offset, IoVec from, std::uint64_t done, int flags) {
+Task<Result<void>> FileDevice::write_rest(std::uint64_t offset, IoVec from, std::uint64_t done, int flags,
+                                          bool aside) {
   IoSlice rest(from, 0, iovec_bytes(from));
   rest.advance(done);
   while (!rest.vec().empty()) {
     IoSlice storage;
     const IoVec piece = bounded(rest, storage);
-    const auto count =
-        co_await ring_.writev(fd_, offset + done, piece.data(), static_cast<unsigned>(piece.size()), flags);
+    const auto count = co_await ring_.writev(fd_, offset + done, piece.data(),
+                                             static_cast<unsigned>(piece.size()), flags, aside);
     if (count == -EINTR || count == -EAGAIN) {
       continue;
     }

@@ -80,8 +80,8 @@ class FileDevice final : public BlockDevice {
 
   /// The rest of a read of which `done` bytes are there; aligned if direct.
   [[nodiscard]] Task<Result<void>> read_rest(std::uint64_t offset, IoVec to, std::uint64_t done);
-  [[nodiscard]] Task<Result<void>> write_rest(std::uint64_t offset, IoVec from, std::uint64_t done,
-                                              int flags);
+  [[nodiscard]] Task<Result<void>> write_rest(std::uint64_t offset, IoVec from, std::uint64_t done, int flags,
+                                              bool aside = false);
   [[nodiscard]] Task<Result<void>> read_bounced(std::uint64_t offset, IoVec to);
   [[nodiscard]] Task<Result<void>> write_bounced(std::uint64_t offset, IoVec from, int flags);
   [[nodiscard]] Task<Result<void>> write_plain_zeroes(std::uint64_t offset, std::uint64_t bytes);

@@ -108,6 +108,9 @@ void Ring::Operation::prepare(io_uring_sqe& sqe) {
     case Kind::kPoll: io_uring_prep_poll_add(&sqe, file_, static_cast<unsigned>(flags_)); break;
     case Kind::kTimeout: io_uring_prep_timeout(&sqe, &duration_, 0, 0); break;
   }
+  if (aside_) {
+    io_uring_sqe_set_flags(&sqe, IOSQE_ASYNC);
+  }
   io_uring_sqe_set_data(&sqe, this);
 }
 
@@ -140,9 +143,11 @@ Ring::Operation Ring::readv(int file, std::uint64_t offset, const iovec* vec, un
   return operation;
 }
 
-Ring::Operation Ring::writev(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags) {
+Ring::Operation Ring::writev(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags,
+                             bool aside) {
   auto operation = readv(file, offset, vec, count, flags);
   operation.kind_ = Operation::Kind::kWritev;
+  operation.aside_ = aside;
   return operation;
 }
 

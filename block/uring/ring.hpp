@@ -110,6 +110,7 @@ class Ring final : public Executor {
     Kind kind_;
     int file_;
     int flags_ = 0;
+    bool aside_ = false;
     unsigned count_ = 0;
     const void* memory_ = nullptr;  ///< iovecs, address, buffer or message
     __kernel_timespec duration_{};
@@ -122,7 +123,9 @@ class Ring final : public Executor {
   /// `vec` (at most IOV_MAX pieces) and its memory must stay valid until the operation has ended. `flags`:
   /// RWF_*.
   Operation readv(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags = 0);
-  Operation writev(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags = 0);
+  /// `aside`: left to a worker of the kernel's from the beginning, on another processor if one is free.
+  Operation writev(int file, std::uint64_t offset, const iovec* vec, unsigned count, int flags = 0,
+                   bool aside = false);
   Operation fdatasync(int file);
   /// `mode`: FALLOC_FL_*.
   Operation fallocate(int file, int mode, std::uint64_t offset, std::uint64_t bytes);
