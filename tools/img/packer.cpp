@@ -1,5 +1,6 @@
 #include "tools/img/packer.hpp"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -11,7 +12,7 @@
 namespace whistler::tools {
 
 Result<std::unique_ptr<Packer>> Packer::create(Ring& ring, qcow2::Compression method, unsigned threads) {
-  const int event = ::eventfd(0, EFD_CLOEXEC);
+  const int event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (event < 0) {
     return fail_errno(errno, "compression threads cannot be started: eventfd");
   }
@@ -72,10 +73,11 @@ void Packer::work() {
 
 Task<void> Packer::collect() {
   while (under_way_ != 0) {
+    // Not by a read, for which the ring takes a wait for a disk: it would stay awake on a processor that the
+    // threads need.
+    static_cast<void>(co_await ring_.poll(event_.get(), POLLIN));
     std::uint64_t count = 0;
-    const iovec vec{&count, sizeof count};
-    const auto read = co_await ring_.readv(event_.get(), 0, &vec, 1);
-    static_cast<void>(read);  // interrupted or not: what is finished is looked at
+    [[maybe_unused]] const auto read = ::read(event_.get(), &count, sizeof count);
     std::vector<Job*> finished;
     {
       const std::lock_guard guard(mutex_);
