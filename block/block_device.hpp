@@ -30,6 +30,8 @@ struct WriteFlags {
   bool fua = false;  ///< the data is durable when the task ends, as if flushed
   /// A hint: other requests have work for this thread meanwhile, so copying the data may be left to another.
   bool aside = false;
+  /// A hint: when the device was opened there was no data, and no space set aside, there or behind it.
+  bool fresh = false;
 };
 
 struct ZeroFlags {

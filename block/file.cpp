@@ -178,6 +178,9 @@ Result<void> FileDevice::inspect() {
     return fail_errno(errno, fmt::format("{}: its size cannot be found out", name()));
   }
   size_ = host_size_ = static_cast<std::uint64_t>(end);
+  if (options_.inline_writes && !block_device_ && !is_direct(options_.cache) && SpaceAhead::helps(fd_)) {
+    ahead_.emplace();
+  }
   if (is_direct(options_.cache)) {
     alignment_ = 4096;  // suits every disk; less where the host says so
     struct statx extended{};
@@ -305,6 +308,10 @@ Task<Result<void>> FileDevice::writev(std::uint64_t offset, IoVec from, WriteFla
       result = co_await write_bounced(offset, from, host_flags);
     }
   } else {
+    if (ahead_) {
+      ahead_->before_write(fd_, host_size_, offset, bytes, flags.fresh);
+      host_size_ = std::max(host_size_, ahead_->end());
+    }
     std::uint64_t done = 0;
     if (options_.inline_writes && !flags.aside && bytes <= kMostInline && from.size() <= IOV_MAX) {
       co_await ring_.turn();
@@ -314,6 +321,10 @@ Task<Result<void>> FileDevice::writev(std::uint64_t offset, IoVec from, WriteFla
     }
     if (done != bytes) {
       result = co_await write_rest(offset, from, done, host_flags);
+      if (!result && result.error().code == ErrorCode::kNoSpace && ahead_) {
+        give_back_space();  // or another write has done so, while this one failed
+        result = co_await write_rest(offset, from, done, host_flags);
+      }
     }
   }
   if (result) {
@@ -402,6 +413,7 @@ Task<Result<void>> FileDevice::write_zeroes(std::uint64_t offset, std::uint64_t 
   RangeLock::Hold hold(direct_writes_, align_down(offset, alignment_), align_up(end, alignment_),
                        RangeLock::Mode::kExclusive);
   co_await hold;
+  give_back_space();
   bool done = false;
   if (flags.may_unmap && can_punch_) {
     const auto error = co_await allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
@@ -484,6 +496,7 @@ Task<Result<void>> FileDevice::resize(std::uint64_t bytes) {
   while (growing_) {
     co_await grown_.wait();
   }
+  give_back_space();
   if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) {
     co_return fail_errno(errno, fmt::format("{}: cannot be resized to {} bytes", name(), bytes));
   }
@@ -498,6 +511,8 @@ Task<Result<void>> FileDevice::preallocate(std::uint64_t offset, std::uint64_t b
   if (bytes == 0 || mode == Preallocation::kOff || mode == Preallocation::kMetadata || block_device_) {
     co_return Result<void>{};  // a file's own tables are the host's affair
   }
+  give_back_space();
+  ahead_.reset();  // from now on there may be space where nothing was written
   if (mode == Preallocation::kFalloc) {
     const auto error = co_await allocate(0, offset, bytes);
     if (error == 0) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "block/block_device.hpp"
 #include "block/cache_mode.hpp"
 #include "block/range_lock.hpp"
+#include "block/space_ahead.hpp"
 #include "block/uring/ring.hpp"
 
 namespace whistler {
@@ -92,7 +94,13 @@ class FileDevice final : public BlockDevice {
     size_ = std::max(size_, end);
     host_size_ = std::max(host_size_, end);
   }
-  /// Takes back what grow_ahead() made too long.
+  /// Gives back space that was set aside for writes and not used.
+  void give_back_space() {
+    if (ahead_) {
+      ahead_->give_back(fd_);
+    }
+  }
+  /// Cuts off what was made longer than it was written. Nothing may be in flight.
   void cut_back();
   [[nodiscard]] Task<std::int32_t> allocate(int mode, std::uint64_t offset, std::uint64_t bytes);
 
@@ -100,10 +108,11 @@ class FileDevice final : public BlockDevice {
   FileOptions options_;
   int fd_;
   std::uint64_t size_ = 0;
-  std::uint64_t host_size_ = 0;  ///< of the host's file; more than size_ after grow_ahead()
+  std::uint64_t host_size_ = 0;  ///< of the host's file; more than size_ while it grows ahead of writes
   bool expect_growth_ = false;
   bool growing_ = false;
   WaitQueue grown_;
+  std::optional<SpaceAhead> ahead_;  ///< of buffered writes, where it helps
   bool block_device_ = false;
   bool can_punch_ = true;
   bool can_zero_range_ = true;

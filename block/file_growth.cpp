@@ -12,10 +12,6 @@
 
 namespace whistler {
 
-namespace {
-constexpr std::uint64_t kGrowthStep = 16 * 1024 * 1024;
-}
-
 Task<void> FileDevice::grow_ahead(std::uint64_t end) {
   while (expect_growth_ && end > host_size_) {
     if (growing_) {
@@ -24,12 +20,12 @@ Task<void> FileDevice::grow_ahead(std::uint64_t end) {
     }
     growing_ = true;
     const auto begin = host_size_;
-    const auto bytes = align_up(end, kGrowthStep) - begin;
-    const auto error = co_await allocate(0, begin, bytes);
-    if (error == 0) {
-      host_size_ = std::max(host_size_, begin + bytes);
+    const auto longer = align_up(end, kMostSpaceAhead);
+    if (within_file_size_limit(longer) && co_await allocate(0, begin, longer - begin) == 0) {
+      host_size_ = std::max(host_size_, longer);
     } else {  // no space for that much, or not offered here: every write makes its own room
       expect_growth_ = false;
+      host_size_ = std::max(host_size_, length_of(fd_).value_or(0));  // it may have found some
     }
     growing_ = false;
     grown_.wake_all();
@@ -37,6 +33,7 @@ Task<void> FileDevice::grow_ahead(std::uint64_t end) {
 }
 
 void FileDevice::cut_back() {
+  give_back_space();
   if (fd_ >= 0 && host_size_ > size_ && ::ftruncate(fd_, static_cast<off_t>(size_)) == 0) {
     host_size_ = size_;
   }

@@ -192,6 +192,57 @@ TEST_CASE("file_on_a_disk_without_room_for_a_step_grows_write_by_write", "[file]
   CHECK(std::filesystem::file_size(path) == 65536);
 }
 
+TEST_CASE("file_filled_by_a_tool_has_the_length_and_the_space_of_what_was_written", "[file]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("f");
+  make_file(path, Bytes());
+  const auto ring = make_ring();
+  const auto device = open_file(*ring, {.path = path, .inline_writes = true});
+  constexpr std::size_t kPiece = 512 * 1024;
+  constexpr std::size_t kCount = 24;
+  const auto data = pattern(kPiece * kCount, 4);
+  std::vector<iovec> vecs(kCount);
+  std::size_t ended = 0;
+  for (std::size_t i = 0; i < kCount; ++i) {  // all in flight at once, the second half behind a hole
+    vecs[i] = {const_cast<std::uint8_t*>(&data[i * kPiece]), kPiece};
+    const auto hole = i < kCount / 2 ? 0 : kPiece;
+    spawn(device->writev(i * kPiece + hole, {&vecs[i], 1}, {.fresh = true}),
+          [&](Result<void> result) { ended += result.has_value() ? 1 : 0; });
+  }
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (SpaceAhead::helps(file.get())) {
+    CHECK(std::filesystem::file_size(path) > data.size() + kPiece);
+  }
+  while (ring->in_flight() != 0) {
+    ring->run_once(true);
+  }
+  REQUIRE(ended == kCount);
+  CHECK(device->size() == data.size() + kPiece);
+  REQUIRE(sync_wait(*ring, device->close()).has_value());
+  auto expected = data;
+  expected.insert(expected.begin() + kPiece * kCount / 2, kPiece, 0);
+  CHECK(file_content(path) == expected);
+  struct stat status{};
+  REQUIRE(::fstat(file.get(), &status) == 0);
+  CHECK(static_cast<std::uint64_t>(status.st_blocks) * 512 < data.size() + kPiece / 2);
+}
+
+TEST_CASE("file_keeps_the_space_that_is_asked_for_while_a_tool_fills_it", "[file]") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("f");
+  make_file(path, Bytes());
+  const auto ring = make_ring();
+  const auto device = open_file(*ring, {.path = path, .inline_writes = true});
+  constexpr std::uint64_t kBytes = 4 * 1024 * 1024;
+  REQUIRE(write(*ring, *device, 0, pattern(kBytes, 1), {.fresh = true}).has_value());
+  REQUIRE(sync_wait(*ring, device->preallocate(kBytes, kBytes, Preallocation::kFalloc)).has_value());
+  REQUIRE(sync_wait(*ring, device->close()).has_value());
+  struct stat status{};
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  CHECK(status.st_size == 2 * kBytes);
+  CHECK(static_cast<std::uint64_t>(status.st_blocks) * 512 >= 2 * kBytes);
+}
+
 TEST_CASE("file_zeroed_and_discarded_ranges_read_zero_and_show_as_holes", "[file]") {
   const TemporaryDirectory directory;
   make_file(directory.file("f"), pattern(1 << 20, 1));

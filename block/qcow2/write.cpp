@@ -300,7 +300,7 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     const auto first = offset - around->head.size();
     // While a kernel worker copies this one, the next can read what surrounds it.
     const bool brought = !around->head.empty() || !around->tail.empty();
-    const WriteFlags flags{.aside = brought && !requests_.at_most_one()};
+    const WriteFlags flags{.aside = brought && !requests_.at_most_one(), .fresh = run.fresh};
     done = co_await write_host(first, plan.host + first - begin, all, flags);
   }
   if (!done) {

@@ -468,5 +468,61 @@ class CompactTest(ImageTest):
                 self.assertEqual(self.snapshot_contents(name, snapshots), before)
 
 
+class NearlyFullDiskTest(ImageTest):
+    """On a file system of its own, with less and less space on it."""
+
+    def setUp(self):
+        super().setUp()
+        self.small = self.path("small")
+        os.mkdir(self.small)
+        with open(self.path("file-system"), "wb") as file:
+            file.truncate(64 << 20)
+        for command in (["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", self.path("file-system")],
+                        ["mount", "-o", "loop", self.path("file-system"), self.small]):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                shutil.rmtree(self.dir)
+                self.skipTest(f"no ext4 can be mounted: {done.stderr}")
+
+    def tearDown(self):
+        subprocess.run(["umount", "-l", self.small], check=False)
+        super().tearDown()
+
+    def leave(self, free):
+        """Fills all but so many bytes."""
+        fill = os.path.join(self.small, "fill")
+        with open(fill, "wb"):
+            pass  # what filled it before
+        space = os.statvfs(self.small)
+        with open(fill, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_bsize - free)
+
+    def test_convert_needs_no_more_space_than_the_image_has(self):
+        size = 24 << 20
+        with open(self.path("a.raw"), "wb") as file:
+            file.write(random.Random(5).randbytes(size))
+        for form in ("raw", "qcow2"):
+            out = os.path.join(self.small, "out." + form)
+            self.leave(size + (8 << 20))
+            theirs(self.dir, "convert", "-O", form, "a.raw", out)
+            length, blocks = os.stat(out).st_size, os.stat(out).st_blocks
+            os.unlink(out)
+            for mode in ("writeback", "none"):
+                for spare in (8 << 20, 1 << 20, 64 << 10):
+                    with self.subTest(form=form, mode=mode, spare=spare):
+                        self.leave(blocks * 512 + spare)
+                        self.ok("convert", "-t", mode, "-O", form, "a.raw", out)
+                        self.assertEqual(os.stat(out).st_size, length)
+                        self.assertLessEqual(os.stat(out).st_blocks, blocks + 16)
+                        self.assertEqual(self.content(out, form), self.content("a.raw", "raw"))
+                        os.unlink(out)
+                with self.subTest(form=form, mode=mode, spare="too little"):
+                    self.leave(size - (3 << 20))
+                    done = ours(self.dir, "convert", "-t", mode, "-O", form, "a.raw", out)
+                    self.assertEqual(done.returncode, 1)
+                    self.assertIn("No space left on device", done.stderr)
+                    self.assertEqual(sorted(os.listdir(self.small)), ["fill", "lost+found"])
+
+
 if __name__ == "__main__":
     unittest.main()

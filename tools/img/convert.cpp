@@ -199,6 +199,7 @@ class Convert {
   bool copy(OpenNode& target) {
     CopyOptions options{.min_zero = settings_.min_zero,
                         .target_zero = shows_zeroes(target),
+                        .target_fresh = !settings_.skip_create && !settings_.preallocated,
                         .target_has_backing = has_backing(),
                         .in_order = !settings_.any_order || settings_.compress,
                         .workers = settings_.workers,

@@ -22,7 +22,7 @@ namespace {
 constexpr std::uint64_t kGroup = 2 * 1024 * 1024;
 /// What one worker reads and writes at once: it fits into a core's own cache, so that the bytes it has just
 /// read are still there when they are searched and written.
-constexpr std::uint64_t kPiece = 256 * 1024;
+constexpr std::uint64_t kPiece = 512 * 1024;
 constexpr std::uint64_t kSector = 512;
 
 struct FreeDeleter {
@@ -334,7 +334,8 @@ Task<Result<void>> Copier::read_salvaging(BlockDevice& device, std::uint64_t off
 
 Task<Result<void>> Copier::write(std::uint64_t offset, const std::uint8_t* from, std::uint64_t bytes) {
   const iovec vec{const_cast<std::uint8_t*>(from), static_cast<std::size_t>(bytes)};
-  auto done = co_await target_.writev(offset, {&vec, 1});
+  const WriteFlags flags{.fresh = options_.target_fresh};
+  auto done = co_await target_.writev(offset, {&vec, 1}, flags);
   co_return done;
 }
 

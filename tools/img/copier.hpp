@@ -31,6 +31,7 @@ struct CopySource {
 struct CopyOptions {
   std::uint64_t min_zero = 4096;  ///< shortest run of zeroes worth leaving out; 0: write everything
   bool target_zero = false;       ///< the target reads as zeroes already
+  bool target_fresh = false;      ///< the target was made for this copy, and has no space yet
   bool target_has_backing = false;
   bool may_unmap = false;  ///< zeroes give back the space of what they replace
   std::optional<std::uint64_t> target_backing_bytes = {};
