@@ -35,6 +35,7 @@ struct BlkdebugRules {
   std::vector<InjectRule> inject;
   std::vector<StateRule> states;
   std::uint32_t alignment = 0;
+  std::uint64_t zero_unit = 0;  ///< opt-write-zero: less than such a piece is zeroed by writing; 0: any
 };
 
 /// The rules of a config file's text: "[inject-error]" and "[set-state]" sections of `key = "value"` lines.
@@ -53,16 +54,13 @@ class BlkdebugDevice final : public BlockDevice {
   [[nodiscard]] std::uint32_t request_alignment() const override { return faulty_.request_alignment(); }
   [[nodiscard]] Task<Result<void>> readv(std::uint64_t offset, IoVec to) override;
   [[nodiscard]] Task<Result<void>> writev(std::uint64_t offset, IoVec from, WriteFlags flags = {}) override;
-  [[nodiscard]] Task<Result<void>> flush() override { return faulty_.flush(); }
-  [[nodiscard]] Task<Result<void>> discard(std::uint64_t offset, std::uint64_t bytes) override {
-    return faulty_.discard(offset, bytes);
-  }
+  /// Asks for no fault, and flushes nothing, where nothing was changed since the last flush.
+  [[nodiscard]] Task<Result<void>> flush() override;
+  [[nodiscard]] Task<Result<void>> discard(std::uint64_t offset, std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t bytes,
-                                                ZeroFlags flags = {}) override {
-    return faulty_.write_zeroes(offset, bytes, flags);
-  }
+                                                ZeroFlags flags = {}) override;
   [[nodiscard]] Task<Result<BlockStatus>> block_status(std::uint64_t offset, std::uint64_t bytes) override;
-  [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override { return faulty_.resize(bytes); }
+  [[nodiscard]] Task<Result<void>> resize(std::uint64_t bytes) override;
   [[nodiscard]] Task<Result<void>> close() override { return faulty_.close(); }
 
   /// The first read or write that comes after `event` waits until resume(tag). kNotFound: no such event.
@@ -84,6 +82,7 @@ class BlkdebugDevice final : public BlockDevice {
   /// Suspends the request that awaits it.
   struct Pause;
 
+  [[nodiscard]] Task<Result<void>> write_plain_zeroes(std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] Fault decide(std::string_view request, std::uint64_t offset, std::uint64_t bytes);
 
   BlkdebugRules rules_;
@@ -92,6 +91,8 @@ class BlkdebugDevice final : public BlockDevice {
   std::vector<Breakpoint> breakpoints_;
   std::vector<std::string> hit_;  ///< tags whose event has come, and which wait for its request
   std::vector<Suspended> suspended_;
+  std::uint64_t changes_ = 0;  ///< that have ended, well or not
+  std::uint64_t flushed_ = 0;  ///< of them
   FaultyDevice faulty_;
 };
 

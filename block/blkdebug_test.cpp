@@ -46,6 +46,36 @@ TEST_CASE("blkdebug_rule_for_a_sector_leaves_others_alone", "[blkdebug]") {
   CHECK(read_errno(device, 1024) == 5);
 }
 
+TEST_CASE("blkdebug_flush_is_asked_about_only_if_something_was_changed", "[blkdebug]") {
+  BlkdebugDevice device(std::make_unique<MemoryBlockDevice>(4096),
+                        rules_of("[inject-error]\nevent = \"none\"\niotype = \"flush\"\n"));
+  const auto errno_of = [](Task<Result<void>> task) {
+    int errnum = -1;
+    spawn(std::move(task), [&](const Result<void>& done) { errnum = done ? 0 : done.error().sys_errno; });
+    return errnum;
+  };
+  CHECK(errno_of(device.flush()) == 0);
+  CHECK(errno_of(device.write_zeroes(0, 512)) == 0);
+  CHECK(errno_of(device.flush()) == 5);
+  CHECK(errno_of(device.flush()) == 5);  // it has not been flushed
+}
+
+TEST_CASE("blkdebug_zeroes_less_than_its_unit_by_writing", "[blkdebug]") {
+  BlkdebugRules rules = rules_of("[inject-error]\nevent = \"none\"\niotype = \"write\"\n");
+  rules.zero_unit = 3 * 512;
+  BlkdebugDevice device(std::make_unique<MemoryBlockDevice>(8192), rules);
+  const auto errno_of = [&](std::uint64_t offset, std::uint64_t bytes) {
+    int errnum = -1;
+    spawn(device.write_zeroes(offset, bytes),
+          [&](const Result<void>& done) { errnum = done ? 0 : done.error().sys_errno; });
+    return errnum;
+  };
+  CHECK(errno_of(1536, 3072) == 0);
+  CHECK(errno_of(1024, 2048) == 5);  // a head
+  CHECK(errno_of(1536, 2048) == 5);  // a tail
+  CHECK(errno_of(512, 512) == 5);
+}
+
 TEST_CASE("blkdebug_states_choose_between_rules", "[blkdebug]") {
   BlkdebugDevice device(
       std::make_unique<MemoryBlockDevice>(4096),

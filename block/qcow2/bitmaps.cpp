@@ -186,6 +186,12 @@ Task<Result<void>> Bitmaps::mark_in_use(bool all) {
   co_return done;
 }
 
+Task<Result<void>> Bitmaps::leave_in_use() {
+  const auto guard = co_await mutex_.lock();
+  auto marked = co_await mark_in_use(true);
+  co_return marked;
+}
+
 Task<Result<void>> Bitmaps::prepare_resize() {
   const auto guard = co_await mutex_.lock();
   if (entries_.empty()) {

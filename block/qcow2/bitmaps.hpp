@@ -42,6 +42,8 @@ class Bitmaps {
   /// The disk is about to change its size: all bitmaps go along. Refused if one cannot.
   [[nodiscard]] Task<Result<void>> prepare_resize();
   void resize(std::uint64_t bytes);
+  /// Has the image say that no bitmap is to be relied on, as it does while it is written.
+  [[nodiscard]] Task<Result<void>> leave_in_use();
   /// At the end: stores what note() has marked.
   [[nodiscard]] Task<Result<void>> sync();
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -55,6 +56,23 @@ class BitmapCommand(unittest.TestCase):
             self.assertEqual(self.bitmaps("ours"), self.bitmaps("theirs"))
         status, _, _ = self.run_one("ours", QEMU_IMG, ["check", "-q", "a.qcow2"])
         self.assertEqual(status, 0)
+
+    def test_bitmaps_of_a_crash_are_in_use_and_not_copied(self):
+        aborting = os.path.join(self.folder, "qemu-io")
+        os.symlink(os.path.abspath(WHISTLER), aborting)
+        for name in ("b0", "b1", "b2"):
+            self.both("--add", "a.qcow2", name)
+        self.both("--disable", "a.qcow2", "b1")
+        for side, program in (("ours", aborting), ("theirs", shutil.which("qemu-io"))):
+            status, _, _ = self.run_one(side, program, ["-c", "abort", "a.qcow2"])
+            self.assertEqual(status, -signal.SIGABRT)
+        self.both("--add", "a.qcow2", "b3")
+        self.assertEqual(self.bitmaps("ours"), self.bitmaps("theirs"))
+        self.assertEqual([len(each["flags"]) for each in self.bitmaps("ours")[:3]].count(0), 0)
+        for more in ([], ["--skip-broken-bitmaps"]):
+            said = [self.run_one(side, program, ["convert", "--bitmaps", *more, "-O", "qcow2", "a.qcow2", "c.qcow2"])
+                    for side, program in (("ours", self.ours), ("theirs", QEMU_IMG))]
+            self.assertEqual(said[0], said[1])
 
     def test_refusals_are_worded_alike(self):
         self.both("--add", "a.qcow2", "b0")

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <ranges>
+
 #include "block/node.hpp"
 #include "block/qcow2/bitmaps.hpp"
 
@@ -36,7 +38,7 @@ bool check_bitmaps(const Call& call, Ring& ring, qcow2::Image& source, bool skip
     complain(call, tool_text(bitmaps.error()));
     return false;
   }
-  for (const auto& bitmap : *bitmaps) {
+  for (const auto& bitmap : *bitmaps | std::views::reverse) {  // the order in which qemu-img looks at them
     if (bitmap.in_use && !skip_broken) {
       complain(call, fmt::format("Cannot copy inconsistent bitmap '{}'", bitmap.name));
       fmt::print(stderr, "Try --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to delete it\n");
@@ -52,9 +54,13 @@ bool copy_bitmaps(const Call& call, Ring& ring, qcow2::Image& source, qcow2::Ima
     complain(call, tool_text(bitmaps.error()));
     return false;
   }
-  for (const auto& bitmap : *bitmaps) {
+  for (const auto& bitmap : *bitmaps | std::views::reverse) {
     if (bitmap.in_use) {
       complain(call, fmt::format("warning: Skipping inconsistent bitmap '{}'", bitmap.name));
+    }
+  }
+  for (const auto& bitmap : *bitmaps) {
+    if (bitmap.in_use) {
       continue;
     }
     const char* step = "create";

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <thread>
 
+#include "block/qcow2/bitmaps.hpp"
+#include "block/qcow2/image.hpp"
 #include "tools/io/command.hpp"
 #include "tools/io/numbers.hpp"
 
@@ -70,6 +72,12 @@ bool sigraise_command(Session& session, Words& words, const Command& /*command*/
   return true;
 }
 
-bool abort_command(Session& /*session*/, Words& /*words*/, const Command& /*command*/) { std::abort(); }
+/// As a crash amid writing leaves it: what is known of changes is not to be relied on.
+bool abort_command(Session& session, Words& /*words*/, const Command& /*command*/) {
+  if (session.is_open() && session.image().qcow2 != nullptr && !session.device().read_only()) {
+    static_cast<void>(session.wait(session.image().qcow2->bitmaps().leave_in_use()));
+  }
+  std::abort();
+}
 
 }  // namespace whistler::tools::io
