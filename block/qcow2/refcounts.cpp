@@ -271,6 +271,16 @@ Task<Result<void>> Refcounts::release_tail() {
   co_return released;
 }
 
+bool Refcounts::covers(std::uint64_t first, std::uint64_t count) const {
+  const auto block_of = [&](std::uint64_t cluster) { return cluster >> geometry_.refcount_block_bits(); };
+  for (auto block = block_of(first); block <= block_of(first + count - 1); ++block) {
+    if (block >= table_.size() || table_[block] == 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
 Task<Result<std::uint64_t>> Refcounts::get(std::uint64_t cluster) {
   const auto block = cluster >> geometry_.refcount_block_bits();
   if (block >= table_.size() || table_[block] == 0) {

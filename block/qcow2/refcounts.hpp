@@ -52,6 +52,8 @@ class Refcounts {
   /// Adds `delta` to the counts of [first, first + count). An error (kCorrupt: below zero; kUnsupported:
   /// above what the width holds) leaves those before the offending one changed.
   [[nodiscard]] Task<Result<void>> adjust(std::uint64_t first, std::uint64_t count, std::int64_t delta);
+  /// Whether there are refcount blocks for all of [first, first + count), which adjust() needs.
+  [[nodiscard]] bool covers(std::uint64_t first, std::uint64_t count) const;
   /// One cluster's count.
   [[nodiscard]] Task<Result<std::uint64_t>> get(std::uint64_t cluster);
   /// The slice with the count of `cluster`, which must be covered; it holds counts_per_slice() of them, the

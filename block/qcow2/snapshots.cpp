@@ -131,6 +131,10 @@ Task<Result<void>> Snapshots::create(Snapshot snapshot) {
                                                     image_.name(), list->size()));
   }
   snapshot.id = next_id(*list);
+  done = co_await check_tree(image_.l1_);
+  if (!done) {
+    co_return done;
+  }
   done = co_await mark_dirty(true);
   if (done) {
     done = co_await do_create(std::move(snapshot), std::move(*list));
@@ -276,11 +280,11 @@ Task<Result<void>> Snapshots::adjust_tree(std::vector<std::uint64_t> l1, std::in
       co_return std::unexpected(bytes.error());
     }
     for (std::uint64_t i = 0; i < geometry_.l2_entries(); ++i) {
-      const auto entry = load_l2(bytes->data(), i, geometry_);
-      if (entry == L2Entry{}) {
+      const auto clusters = clusters_of(load_l2(bytes->data(), i, geometry_));
+      if (!clusters) {
         continue;
       }
-      auto done = co_await adjust_entry(entry, delta);
+      auto done = co_await image_.refcounts_->adjust(clusters->first, clusters->count, delta);
       if (!done) {
         co_return done;
       }
@@ -293,20 +297,43 @@ Task<Result<void>> Snapshots::adjust_tree(std::vector<std::uint64_t> l1, std::in
   co_return Result<void>{};
 }
 
-Task<Result<void>> Snapshots::adjust_entry(L2Entry entry, std::int64_t delta) {
-  std::uint64_t first = 0;
-  std::uint64_t count = 1;
+std::optional<Snapshots::Clusters> Snapshots::clusters_of(const L2Entry& entry) const {
   if ((entry.value & kCompressedFlag) != 0) {
     const auto extent = geometry_.compressed_extent(entry.value);
-    first = extent.offset >> geometry_.cluster_bits;
-    count = ((extent.offset + extent.bytes - 1) >> geometry_.cluster_bits) - first + 1;
-  } else if (const auto host = geometry_.host_of(entry)) {
-    first = *host >> geometry_.cluster_bits;
-  } else {
-    co_return Result<void>{};
+    const auto first = extent.offset >> geometry_.cluster_bits;
+    return Clusters{first, ((extent.offset + extent.bytes - 1) >> geometry_.cluster_bits) - first + 1};
   }
-  auto done = co_await image_.refcounts_->adjust(first, count, delta);
-  co_return done;
+  if (const auto host = geometry_.host_of(entry)) {
+    return Clusters{*host >> geometry_.cluster_bits, 1};
+  }
+  return {};
+}
+
+Task<Result<void>> Snapshots::check_tree(std::vector<std::uint64_t> l1) {
+  const auto unusable = [this](std::string_view what, std::uint64_t index, std::uint64_t cluster) {
+    return image_.corrupt(fmt::format("{} {} names a cluster at offset {:#x}, for which there is no refcount",
+                                      what, index, cluster << geometry_.cluster_bits));
+  };
+  for (std::uint64_t i = 0; i < l1.size(); ++i) {
+    const auto table = l1[i] & kOffsetMask;
+    if (table == 0) {
+      continue;
+    }
+    if (!image_.refcounts_->covers(table >> geometry_.cluster_bits, 1)) {
+      co_return unusable("L1 entry", i, table >> geometry_.cluster_bits);
+    }
+    auto bytes = co_await read(table, geometry_.cluster_size());
+    if (!bytes) {
+      co_return std::unexpected(bytes.error());
+    }
+    for (std::uint64_t k = 0; k < geometry_.l2_entries(); ++k) {
+      const auto clusters = clusters_of(load_l2(bytes->data(), k, geometry_));
+      if (clusters && !image_.refcounts_->covers(clusters->first, clusters->count)) {
+        co_return unusable(fmt::format("L2 table at offset {:#x}, entry", table), k, clusters->first);
+      }
+    }
+  }
+  co_return Result<void>{};
 }
 
 Task<Result<void>> Snapshots::update_copied_flags() {
@@ -363,6 +390,20 @@ Task<Result<void>> Snapshots::update_copied_flags_of(std::uint64_t table) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> Snapshots::check_applicable(Snapshot snapshot, std::vector<std::uint64_t> l1) {
+  if (snapshot.disk_size > kMaxHostOffset || geometry_.l1_entries_for(snapshot.disk_size) * 8 > kMaxL1Bytes) {
+    co_return fail(
+        ErrorCode::kCorrupt,
+        fmt::format("{}: snapshot '{}' is of a disk of {} bytes, too large for clusters of {} bytes",
+                    image_.name(), snapshot.name, snapshot.disk_size, geometry_.cluster_size()));
+  }
+  auto done = co_await check_tree(std::move(l1));
+  if (done) {
+    done = co_await check_tree(image_.l1_);
+  }
+  co_return done;
+}
+
 Task<Result<void>> Snapshots::apply(std::string wanted) {
   return change(std::move(wanted), &Snapshots::do_apply);
 }
@@ -386,8 +427,16 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
   if (!index) {
     co_return std::unexpected(index.error());
   }
-  if (auto ok = check_l1_place((*list)[*index], geometry_, image_.name()); !ok) {
-    co_return ok;
+  // What can be known to go wrong does so before anything is changed.
+  const auto l1 = co_await read_l1((*list)[*index]);
+  if (!l1) {
+    co_return std::unexpected(l1.error());
+  }
+  if (what == &Snapshots::do_apply) {
+    done = co_await check_applicable((*list)[*index], *l1);
+    if (!done) {
+      co_return done;
+    }
   }
   done = co_await mark_dirty(true);
   if (done) {
@@ -399,12 +448,6 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
 
 Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> list) {
   const auto& snapshot = list[index];
-  if (snapshot.disk_size > kMaxHostOffset || geometry_.l1_entries_for(snapshot.disk_size) * 8 > kMaxL1Bytes) {
-    co_return fail(
-        ErrorCode::kCorrupt,
-        fmt::format("{}: snapshot '{}' is of a disk of {} bytes, too large for clusters of {} bytes",
-                    image_.name(), snapshot.name, snapshot.disk_size, geometry_.cluster_size()));
-  }
   // Every enabled bitmap sees all of the disk change.
   Result<void> noted;
   if (snapshot.disk_size != image_.size()) {

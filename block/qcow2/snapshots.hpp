@@ -56,7 +56,16 @@ class Snapshots {
   [[nodiscard]] Task<Result<std::uint64_t>> write_l1(const std::vector<std::uint64_t>& l1);
   /// Adds `delta` to the count of everything the L1 table names, and what its L2 tables name.
   [[nodiscard]] Task<Result<void>> adjust_tree(std::vector<std::uint64_t> l1, std::int64_t delta);
-  [[nodiscard]] Task<Result<void>> adjust_entry(L2Entry entry, std::int64_t delta);
+  struct Clusters {
+    std::uint64_t first;
+    std::uint64_t count;
+  };
+  /// The host clusters that an entry of an L2 table uses.
+  [[nodiscard]] std::optional<Clusters> clusters_of(const L2Entry& entry) const;
+  /// Whether adjust_tree() finds a refcount for all that is named there.
+  [[nodiscard]] Task<Result<void>> check_tree(std::vector<std::uint64_t> l1);
+  /// Whether the disk can become that of the snapshot, which has that L1 table.
+  [[nodiscard]] Task<Result<void>> check_applicable(Snapshot snapshot, std::vector<std::uint64_t> l1);
   /// Makes every "writable in place" flag of the running disk agree with the counts.
   [[nodiscard]] Task<Result<void>> update_copied_flags();
   [[nodiscard]] Task<Result<void>> update_copied_flags_of(std::uint64_t table);

@@ -115,6 +115,38 @@ TEST_CASE("snapshot_that_refcounts_cannot_hold_is_refused_and_the_image_stays_so
   require_clean(*ring, path);
 }
 
+TEST_CASE("snapshot_that_meets_an_entry_without_refcount_changes_nothing", "[qcow2][snapshot][hostile]") {
+  const TemporaryDirectory directory;
+  const auto ring = make_ring();
+  const auto path = directory.file("i.qcow2");
+  create_image(*ring, path, {.size = kMiB});
+  auto image = open_qcow2(*ring, path);
+  REQUIRE(write(*ring, *image, 0, Bytes(4096, 1)).has_value());
+  const auto old = GENERATE(false, true);
+  if (old) {
+    snapshot(*ring, *image, "old");
+    REQUIRE(write(*ring, *image, 0, Bytes(4096, 2)).has_value());
+  }
+  close(*ring, image);
+  auto content = file_content(path);
+  const auto l1 = load_be<std::uint64_t>(&content[40]);
+  const auto l2 = load_be<std::uint64_t>(&content[l1]) & 0x00ff'ffff'ffff'fe00;
+  store_be<std::uint64_t>(&content[l2 + 8 * 3], 0x8000'00ff'ffff'0000);  // far beyond the file
+  make_file(path, content);
+
+  image = open_qcow2(*ring, path);
+  qcow2::Snapshots snapshots(as_image(*image));
+  const auto refused =
+      old ? sync_wait(*ring, snapshots.apply("old")) : sync_wait(*ring, snapshots.create({}));
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().message.find("0xffffff0000, for which there is no refcount") != std::string::npos);
+  close(*ring, image);
+  CHECK(file_content(path) == content);
+  image = open_qcow2(*ring, path);  // it is not in need of repair
+  CHECK(read(*ring, *image, 0, 4096) == Bytes(4096, old ? 2 : 1));
+  close(*ring, image);
+}
+
 TEST_CASE("snapshot_of_an_impossible_disk_is_refused_and_not_applied", "[qcow2][snapshot][hostile]") {
   const TemporaryDirectory directory;
   const auto ring = make_ring();
