@@ -6,12 +6,13 @@
 #include <charconv>
 #include <sstream>
 
+#include "block/plain_zeroes.hpp"
+
 namespace whistler {
 
 namespace {
 
 constexpr std::uint64_t kSector = 512;
-constexpr std::uint64_t kZeroChunk = 1024 * 1024;
 
 std::unexpected<Error> bad_value(const std::string& value) {
   return fail(ErrorCode::kInvalid, fmt::format("invalid parameter value: {}", value));
@@ -175,9 +176,13 @@ Result<void> parse_blkdebug_options(const Options& options, BlkdebugRules& rules
   if (!zero_unit) {
     return std::unexpected(zero_unit.error());
   }
-  rules.zero_unit = zero_unit->value_or(0);
   rules.alignment =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(alignment->value_or(rules.alignment), UINT32_MAX));
+  rules.zero_unit = zero_unit->value_or(0);
+  if (rules.zero_unit >= INT32_MAX || rules.zero_unit % std::max(rules.alignment, 1U) != 0) {
+    return fail(ErrorCode::kInvalid,
+                fmt::format("Cannot meet constraints with opt-write-zero {}", rules.zero_unit));
+  }
   return {};
 }
 
@@ -277,29 +282,17 @@ Task<Result<void>> BlkdebugDevice::resize(std::uint64_t bytes) {
   co_return done;
 }
 
-Task<Result<void>> BlkdebugDevice::write_plain_zeroes(std::uint64_t offset, std::uint64_t bytes) {
-  std::vector<std::uint8_t> zeroes(static_cast<std::size_t>(std::min(bytes, kZeroChunk)));
-  Result<void> done;
-  while (done && bytes != 0) {
-    const iovec vec{zeroes.data(), static_cast<std::size_t>(std::min<std::uint64_t>(bytes, zeroes.size()))};
-    done = co_await faulty_.writev(offset, {&vec, 1});
-    offset += vec.iov_len;
-    bytes -= vec.iov_len;
-  }
-  co_return done;
-}
-
 Task<Result<void>> BlkdebugDevice::write_zeroes(std::uint64_t offset, std::uint64_t bytes, ZeroFlags flags) {
   const auto unit = std::max<std::uint64_t>(rules_.zero_unit, 1);
   const auto end = offset + bytes;
   const auto begin = std::min((offset + unit - 1) / unit * unit, end);  // it need not be a power of 2
   const auto limit = std::max(end / unit * unit, begin);
-  auto done = co_await write_plain_zeroes(offset, begin - offset);
+  auto done = co_await write_plain_zeroes(faulty_, offset, begin - offset);
   if (done && begin < limit) {
     done = co_await faulty_.write_zeroes(begin, limit - begin, flags);
   }
   if (done) {
-    done = co_await write_plain_zeroes(limit, end - limit);
+    done = co_await write_plain_zeroes(faulty_, limit, end - limit);
   }
   ++changes_;
   co_return done;

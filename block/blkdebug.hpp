@@ -82,7 +82,6 @@ class BlkdebugDevice final : public BlockDevice {
   /// Suspends the request that awaits it.
   struct Pause;
 
-  [[nodiscard]] Task<Result<void>> write_plain_zeroes(std::uint64_t offset, std::uint64_t bytes);
   [[nodiscard]] Fault decide(std::string_view request, std::uint64_t offset, std::uint64_t bytes);
 
   BlkdebugRules rules_;

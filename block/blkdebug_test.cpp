@@ -1,5 +1,6 @@
 #include "block/blkdebug.hpp"
 
+#include <fmt/format.h>
 #include <catch2/catch.hpp>
 
 #include "block/memory.hpp"
@@ -74,6 +75,20 @@ TEST_CASE("blkdebug_zeroes_less_than_its_unit_by_writing", "[blkdebug]") {
   CHECK(errno_of(1024, 2048) == 5);  // a head
   CHECK(errno_of(1536, 2048) == 5);  // a tail
   CHECK(errno_of(512, 512) == 5);
+}
+
+TEST_CASE("blkdebug_refuses_a_zero_unit_that_cannot_be", "[blkdebug]") {
+  const auto ok = [](std::uint64_t unit) {
+    BlkdebugRules rules;
+    return parse_blkdebug_options({{"align", 512}, {"opt-write-zero", unit}}, rules);
+  };
+  CHECK(ok(0).has_value());
+  CHECK(ok(0x7fff'fe00).has_value());
+  for (const auto unit : {1000ULL, 0x8000'0000ULL, 0x7fff'ffff'ffff'ffffULL}) {
+    const auto refused = ok(unit);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().message == fmt::format("Cannot meet constraints with opt-write-zero {}", unit));
+  }
 }
 
 TEST_CASE("blkdebug_states_choose_between_rules", "[blkdebug]") {

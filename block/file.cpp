@@ -15,6 +15,7 @@
 #include "base/bytes.hpp"
 #include "block/file_lock.hpp"
 #include "block/iovec.hpp"
+#include "block/plain_zeroes.hpp"
 #include "block/uring/stoppable.hpp"
 
 namespace whistler {
@@ -25,7 +26,6 @@ namespace {
 /// size.
 constexpr std::uint64_t kMaxTransfer = 0x7fff'0000;
 constexpr std::uint64_t kMaxOffset = std::numeric_limits<off_t>::max();
-constexpr std::uint64_t kZeroChunk = 1024 * 1024;
 constexpr std::uint64_t kSector = 512;
 /// How long the kernel may take to let go of the images of a process that was killed.
 constexpr std::chrono::seconds kLockPatience{2};
@@ -432,7 +432,7 @@ Task<Result<void>> FileDevice::write_zeroes(std::uint64_t offset, std::uint64_t 
   Result<void> result;
   if (!done) {
     hold.release();
-    result = co_await write_plain_zeroes(offset, bytes);
+    result = co_await write_plain_zeroes(*this, offset, bytes);
   }
   if (result) {
     note_end(end);
@@ -441,20 +441,6 @@ Task<Result<void>> FileDevice::write_zeroes(std::uint64_t offset, std::uint64_t 
     }
   }
   co_return result;
-}
-
-Task<Result<void>> FileDevice::write_plain_zeroes(std::uint64_t offset, std::uint64_t bytes) {
-  std::vector<std::uint8_t> zeroes(static_cast<std::size_t>(std::min(bytes, kZeroChunk)));
-  while (bytes != 0) {
-    const iovec vec{zeroes.data(), static_cast<std::size_t>(std::min<std::uint64_t>(bytes, zeroes.size()))};
-    auto result = co_await writev(offset, {&vec, 1});
-    if (!result) {
-      co_return result;
-    }
-    offset += vec.iov_len;
-    bytes -= vec.iov_len;
-  }
-  co_return Result<void>{};
 }
 
 Task<Result<BlockStatus>> FileDevice::block_status(std::uint64_t offset, std::uint64_t bytes) {
@@ -523,7 +509,7 @@ Task<Result<void>> FileDevice::preallocate(std::uint64_t offset, std::uint64_t b
       co_return io_error(-error, "cannot allocate", offset, bytes);
     }
   }
-  auto result = co_await write_plain_zeroes(offset, bytes);
+  auto result = co_await write_plain_zeroes(*this, offset, bytes);
   co_return result;
 }
 

@@ -86,7 +86,6 @@ class FileDevice final : public BlockDevice {
                                               bool aside = false);
   [[nodiscard]] Task<Result<void>> read_bounced(std::uint64_t offset, IoVec to);
   [[nodiscard]] Task<Result<void>> write_bounced(std::uint64_t offset, IoVec from, int flags);
-  [[nodiscard]] Task<Result<void>> write_plain_zeroes(std::uint64_t offset, std::uint64_t bytes);
   /// Before a direct write up to `end`: makes the host's file longer than that, if growth is expected.
   [[nodiscard]] Task<void> grow_ahead(std::uint64_t end);
   /// Something was written up to `end`.

@@ -5,8 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <csignal>
-
 #include "base/unique_fd.hpp"
 #include "block/test_support.hpp"
 

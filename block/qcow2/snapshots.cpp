@@ -428,7 +428,7 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
     co_return std::unexpected(index.error());
   }
   // What can be known to go wrong does so before anything is changed.
-  const auto l1 = co_await read_l1((*list)[*index]);
+  auto l1 = co_await read_l1((*list)[*index]);
   if (!l1) {
     co_return std::unexpected(l1.error());
   }
@@ -440,13 +440,14 @@ Task<Result<void>> Snapshots::change(std::string wanted, Change what) {
   }
   done = co_await mark_dirty(true);
   if (done) {
-    done = co_await (this->*what)(*index, std::move(*list));
+    done = co_await (this->*what)(*index, std::move(*list), std::move(*l1));
     done = co_await finish(done);
   }
   co_return done;
 }
 
-Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> list) {
+Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> list,
+                                       std::vector<std::uint64_t> l1) {
   const auto& snapshot = list[index];
   // Every enabled bitmap sees all of the disk change.
   Result<void> noted;
@@ -459,21 +460,17 @@ Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> 
   if (!noted) {
     co_return noted;
   }
-  auto l1 = co_await read_l1(snapshot);
-  if (!l1) {
-    co_return std::unexpected(l1.error());
-  }
   // A table made for a smaller disk is filled up.
-  l1->resize(std::max<std::size_t>(l1->size(),
-                                   static_cast<std::size_t>(geometry_.l1_entries_for(snapshot.disk_size))));
-  for (auto& entry : *l1) {
+  l1.resize(std::max<std::size_t>(l1.size(),
+                                  static_cast<std::size_t>(geometry_.l1_entries_for(snapshot.disk_size))));
+  for (auto& entry : l1) {
     entry &= ~kCopied;
   }
-  auto done = co_await adjust_tree(*l1, 1);
+  auto done = co_await adjust_tree(l1, 1);
   if (!done) {
     co_return done;
   }
-  auto place = co_await write_l1(*l1);
+  auto place = co_await write_l1(l1);
   if (!place) {
     co_return std::unexpected(place.error());
   }
@@ -484,7 +481,7 @@ Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> 
   auto& header = image_.header_;
   const auto old = header;
   header.l1_table_offset = *place;
-  header.l1_size = static_cast<std::uint32_t>(l1->size());
+  header.l1_size = static_cast<std::uint32_t>(l1.size());
   header.size = snapshot.disk_size;
   done = co_await image_.write_header_fields();
   if (!done) {
@@ -494,7 +491,7 @@ Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> 
   image_.bitmaps_->resize(header.size);
   noted = co_await image_.note_change(0, header.size);
   static_cast<void>(noted);  // it was begun before, so nothing can fail
-  const auto old_l1 = std::exchange(image_.l1_, std::move(*l1));
+  const auto old_l1 = std::exchange(image_.l1_, std::move(l1));
   const auto old_clusters = geometry_.clusters_for(old_l1.size() * 8);
   auto& refcounts = *image_.refcounts_;
   for (const auto entry : old_l1) {
@@ -522,17 +519,14 @@ Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> 
   co_return done;
 }
 
-Task<Result<void>> Snapshots::do_remove(std::size_t index, std::vector<Snapshot> list) {
+Task<Result<void>> Snapshots::do_remove(std::size_t index, std::vector<Snapshot> list,
+                                        std::vector<std::uint64_t> l1) {
   const auto gone = list[index];
-  auto l1 = co_await read_l1(gone);
-  if (!l1) {
-    co_return std::unexpected(l1.error());
-  }
   list.erase(list.begin() + static_cast<std::ptrdiff_t>(index));
   auto done = co_await replace_table(std::move(list));
   // From here on the snapshot is gone, whatever happens; what it held is counted down.
   if (done) {
-    done = co_await adjust_tree(std::move(*l1), -1);
+    done = co_await adjust_tree(std::move(l1), -1);
   }
   if (done && gone.l1_size != 0) {
     done = co_await image_.refcounts_->adjust(gone.l1_table_offset >> geometry_.cluster_bits,

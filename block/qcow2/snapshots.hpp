@@ -41,11 +41,14 @@ class Snapshots {
   [[nodiscard]] Task<Result<void>> finish(Result<void> done);
 
   [[nodiscard]] Task<Result<void>> do_create(Snapshot snapshot, std::vector<Snapshot> list);
-  using Change = Task<Result<void>> (Snapshots::*)(std::size_t index, std::vector<Snapshot> list);
+  using Change = Task<Result<void>> (Snapshots::*)(std::size_t index, std::vector<Snapshot> list,
+                                                   std::vector<std::uint64_t> l1);
   /// Finds the snapshot, and does `what` with it alone on the image.
   [[nodiscard]] Task<Result<void>> change(std::string wanted, Change what);
-  [[nodiscard]] Task<Result<void>> do_apply(std::size_t index, std::vector<Snapshot> list);
-  [[nodiscard]] Task<Result<void>> do_remove(std::size_t index, std::vector<Snapshot> list);
+  [[nodiscard]] Task<Result<void>> do_apply(std::size_t index, std::vector<Snapshot> list,
+                                            std::vector<std::uint64_t> l1);
+  [[nodiscard]] Task<Result<void>> do_remove(std::size_t index, std::vector<Snapshot> list,
+                                             std::vector<std::uint64_t> l1);
 
   /// Writes `list` to a new place, names it in the header, and frees the old place, which had `old_bytes` if
   /// the table there is not sound.
