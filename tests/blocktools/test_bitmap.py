@@ -66,6 +66,10 @@ class BitmapCommand(unittest.TestCase):
         for side, program in (("ours", aborting), ("theirs", shutil.which("qemu-io"))):
             status, _, _ = self.run_one(side, program, ["-c", "abort", "a.qcow2"])
             self.assertEqual(status, -signal.SIGABRT)
+            # A breakpoint whose event has come stops the next request: not the program's end.
+            status, _, _ = self.run_one(side, program, ["-c", "break flush_to_disk A", "-c", "flush", "-c", "abort",
+                                                        "blkdebug::a.qcow2"])
+            self.assertEqual(status, -signal.SIGABRT)
         self.both("--add", "a.qcow2", "b3")
         self.assertEqual(self.bitmaps("ours"), self.bitmaps("theirs"))
         self.assertEqual([len(each["flags"]) for each in self.bitmaps("ours")[:3]].count(0), 0)

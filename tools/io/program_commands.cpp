@@ -75,7 +75,12 @@ bool sigraise_command(Session& session, Words& words, const Command& /*command*/
 /// As a crash amid writing leaves it: what is known of changes is not to be relied on.
 bool abort_command(Session& session, Words& /*words*/, const Command& /*command*/) {
   if (session.is_open() && session.image().qcow2 != nullptr && !session.device().read_only()) {
-    static_cast<void>(session.wait(session.image().qcow2->bitmaps().leave_in_use()));
+    bool done = false;
+    spawn(session.image().qcow2->bitmaps().leave_in_use(),
+          [&](const Result<void>& /*kept*/) { done = true; });
+    while (!done && session.ring().in_flight() != 0) {  // what hangs at a breakpoint stays
+      session.ring().run_once(true);
+    }
   }
   std::abort();
 }
