@@ -20,7 +20,8 @@ void Bitmaps::note_old_clusters(const Entry& entry, std::vector<Run>& old) const
   }
 }
 
-/// Writes `bytes` into neighbouring new clusters, filled up with zeroes, and gives the file offset.
+/// Writes `bytes` into neighbouring new clusters, and gives the file offset. What is behind them in the last
+/// cluster means nothing.
 Task<Result<std::uint64_t>> Bitmaps::write_new(std::span<const std::uint8_t> bytes, std::vector<Run>& taken) {
   const auto& geometry = image_.geometry_;
   auto run = co_await image_.refcounts_->allocate_row(geometry.clusters_for(bytes.size()));
@@ -28,10 +29,8 @@ Task<Result<std::uint64_t>> Bitmaps::write_new(std::span<const std::uint8_t> byt
     co_return std::unexpected(run.error());
   }
   taken.push_back({run->first, run->count});
-  std::vector<std::uint8_t> padded(static_cast<std::size_t>(run->count << geometry.cluster_bits));
-  std::copy(bytes.begin(), bytes.end(), padded.begin());
   const auto place = run->first << geometry.cluster_bits;
-  const iovec vec{padded.data(), padded.size()};
+  const iovec vec{const_cast<std::uint8_t*>(bytes.data()), bytes.size()};
   auto written = co_await image_.file_->writev(place, {&vec, 1});
   if (!written) {
     co_return std::unexpected(written.error());
@@ -43,11 +42,13 @@ Task<Result<void>> Bitmaps::write_bits(Entry& entry, DiskBitmap& disk, std::vect
                                        std::vector<Run>& taken) {
   const auto raw = entry.bits->raw();
   const auto cluster_size = static_cast<std::size_t>(image_.geometry_.cluster_size());
+  std::vector<std::uint8_t> cluster(cluster_size);  // bits are stored by whole clusters
   for (std::size_t at = 0; at < raw.size(); at += cluster_size) {
     const auto piece = raw.subspan(at, std::min(cluster_size, raw.size() - at));
     std::uint64_t place = 0;
     if (!is_zero(piece)) {
-      auto written = co_await write_new(piece, taken);
+      std::fill(std::copy(piece.begin(), piece.end(), cluster.begin()), cluster.end(), 0);
+      auto written = co_await write_new(cluster, taken);
       if (!written) {
         co_return std::unexpected(written.error());
       }

@@ -1,6 +1,8 @@
 // Persistent dirty bitmaps: what they hold, what QEMU makes of them, and what crashes and errors leave.
 #include "block/qcow2/bitmaps.hpp"
 
+#include <sys/stat.h>
+
 #include "block/create.hpp"
 #include "block/qcow2/simulation.hpp"
 #include "block/qcow2/snapshots.hpp"
@@ -72,6 +74,22 @@ TEST_CASE("bitmaps_mark_writes_while_enabled_and_are_there_after_reopening", "[q
   CHECK_FALSE((*list)[0].in_use);
   CHECK_FALSE((*list)[1].enabled);
   CHECK((*list)[1].granularity == 4096);
+}
+
+TEST_CASE("bitmaps_write_of_their_tables_and_directory_no_more_than_there_is", "[qcow2][bitmaps]") {
+  BitmapLab lab({.size = 10 * kMiB, .cluster_size = 2 * kMiB});
+  const auto host_bytes = [&] {
+    struct stat status{};
+    REQUIRE(::stat(lab.path.c_str(), &status) == 0);
+    return static_cast<std::uint64_t>(status.st_blocks) * 512;
+  };
+  const auto before = host_bytes();
+  for (const auto* name : {"a", "b", "c"}) {
+    REQUIRE(lab.add(name).has_value());
+    lab.reopen();
+  }
+  CHECK(host_bytes() - before < 128 * 1024);  // of seven clusters and more
+  REQUIRE(sync_wait(*lab.ring, lab.bitmaps().list())->size() == 3);
 }
 
 TEST_CASE("bitmaps_change_by_every_command", "[qcow2][bitmaps]") {
