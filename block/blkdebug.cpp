@@ -6,6 +6,9 @@
 #include <charconv>
 #include <sstream>
 
+#include "base/bytes.hpp"
+#include "block/aligned_buffer.hpp"
+#include "block/iovec.hpp"
 #include "block/plain_zeroes.hpp"
 
 namespace whistler {
@@ -176,10 +179,12 @@ Result<void> parse_blkdebug_options(const Options& options, BlkdebugRules& rules
   if (!zero_unit) {
     return std::unexpected(zero_unit.error());
   }
-  rules.alignment =
-      static_cast<std::uint32_t>(std::min<std::uint64_t>(alignment->value_or(rules.alignment), UINT32_MAX));
+  if (const auto asked = alignment->value_or(0); asked >= INT32_MAX || (asked & (asked - 1)) != 0) {
+    return fail(ErrorCode::kInvalid, fmt::format("Cannot meet constraints with align {}", asked));
+  }
+  rules.alignment = static_cast<std::uint32_t>(std::max<std::uint64_t>(alignment->value_or(1), 1));
   rules.zero_unit = zero_unit->value_or(0);
-  if (rules.zero_unit >= INT32_MAX || rules.zero_unit % std::max(rules.alignment, 1U) != 0) {
+  if (rules.zero_unit >= INT32_MAX || rules.zero_unit % rules.alignment != 0) {
     return fail(ErrorCode::kInvalid,
                 fmt::format("Cannot meet constraints with opt-write-zero {}", rules.zero_unit));
   }
@@ -237,24 +242,109 @@ struct BlkdebugDevice::Pause {
   void await_resume() const { fmt::print("blkdebug: Resuming request '{}'\n", tag); }
 };
 
-Task<Result<void>> BlkdebugDevice::readv(std::uint64_t offset, IoVec to) {
+class BlkdebugDevice::Claim {
+ public:
+  /// Bytes; whole blocks. `alone`: with no other claim that touches them.
+  Claim(BlkdebugDevice& device, std::uint64_t begin, std::uint64_t end, bool alone)
+      : device_(device), begin_(begin), end_(end), alone_(alone) {}
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim() {
+    device_.claims_.remove(this);
+    device_.claims_end_.wake_all();
+  }
+
+  [[nodiscard]] bool conflicts_with(const Claim& other) const {
+    return begin_ < other.end_ && other.begin_ < end_ && (alone_ || other.alone_);
+  }
+
+ private:
+  BlkdebugDevice& device_;
+  std::uint64_t begin_;
+  std::uint64_t end_;
+  bool alone_;
+};
+
+Task<void> BlkdebugDevice::take(Claim& claim) {
+  while (std::any_of(claims_.begin(), claims_.end(),
+                     [&](const Claim* other) { return claim.conflicts_with(*other); })) {
+    co_await claims_end_.wait();
+  }
+  claims_.push_back(&claim);
+}
+
+Task<void> BlkdebugDevice::pause() {
   while (!hit_.empty()) {
     Pause pause{*this, std::move(hit_.front())};
     hit_.erase(hit_.begin());
     co_await pause;
   }
+}
+
+Task<void> BlkdebugDevice::pass(DebugEvent event) {
+  debug_event(event);
+  co_await pause();
+}
+
+Task<Result<void>> BlkdebugDevice::readv(std::uint64_t offset, IoVec to) {
+  co_await pause();
   auto done = co_await faulty_.readv(offset, to);
   co_return done;
 }
 
+/// A write in whole blocks of the alignment, whose ends are read before where the request leaves them open.
 Task<Result<void>> BlkdebugDevice::writev(std::uint64_t offset, IoVec from, WriteFlags flags) {
-  while (!hit_.empty()) {
-    Pause pause{*this, std::move(hit_.front())};
-    hit_.erase(hit_.begin());
-    co_await pause;
+  co_await pause();
+  const std::uint64_t block = rules_.alignment;
+  const auto end = offset + iovec_bytes(from);
+  const auto begin = align_down(offset, block);
+  const auto limit = std::min(align_up(end, block), std::max(end, faulty_.size()));
+  const bool head = begin != offset;
+  const bool tail = limit != end;
+  Claim claim(*this, begin, align_up(end, block), head || tail);
+  co_await take(claim);
+  const auto tail_begin = align_down(end, block);
+  const bool one_block = head && tail && tail_begin <= begin + block;  // or two, read at once
+  AlignedBuffer first(static_cast<std::size_t>(!head ? 0 : one_block ? limit - begin : block));
+  AlignedBuffer last(static_cast<std::size_t>(tail && !one_block ? limit - tail_begin : 0));
+  Result<void> done;
+  if (head) {
+    co_await pass(DebugEvent::kPwritevRmwHead);
+    if (one_block) {
+      co_await pass(DebugEvent::kPwritevRmwTail);
+    }
+    const auto vec = first.vec();
+    done = co_await faulty_.readv(begin, {&vec, 1});
+    if (done) {
+      co_await pass(DebugEvent::kPwritevRmwAfterHead);
+    }
+    if (done && one_block) {
+      co_await pass(DebugEvent::kPwritevRmwAfterTail);
+    }
   }
-  auto done = co_await faulty_.writev(offset, from, flags);
-  ++changes_;
+  if (done && tail && !one_block) {
+    co_await pass(DebugEvent::kPwritevRmwTail);
+    const auto vec = last.vec();
+    done = co_await faulty_.readv(tail_begin, {&vec, 1});
+    if (done) {
+      co_await pass(DebugEvent::kPwritevRmwAfterTail);
+    }
+  }
+  if (done) {
+    co_await pass(DebugEvent::kPwritev);
+    IoSlice whole;
+    if (head) {
+      whole.append(first.data(), static_cast<std::size_t>(offset - begin));
+    }
+    whole.append(from, 0, end - offset);
+    if (tail) {
+      auto* const behind = one_block ? first.data() + (end - begin) : last.data() + (end - tail_begin);
+      whole.append(behind, static_cast<std::size_t>(limit - end));
+    }
+    done = co_await faulty_.writev(begin, whole, flags);
+    ++changes_;
+    co_await pass(DebugEvent::kPwritevDone);
+  }
   co_return done;
 }
 
@@ -287,6 +377,9 @@ Task<Result<void>> BlkdebugDevice::write_zeroes(std::uint64_t offset, std::uint6
   const auto end = offset + bytes;
   const auto begin = std::min((offset + unit - 1) / unit * unit, end);  // it need not be a power of 2
   const auto limit = std::max(end / unit * unit, begin);
+  Claim claim(*this, align_down(offset, rules_.alignment), align_up(end, rules_.alignment), true);
+  co_await take(claim);
+  co_await pass(DebugEvent::kPwritevZero);
   auto done = co_await write_plain_zeroes(faulty_, offset, begin - offset);
   if (done && begin < limit) {
     done = co_await faulty_.write_zeroes(begin, limit - begin, flags);
@@ -295,6 +388,7 @@ Task<Result<void>> BlkdebugDevice::write_zeroes(std::uint64_t offset, std::uint6
     done = co_await write_plain_zeroes(faulty_, limit, end - limit);
   }
   ++changes_;
+  co_await pass(DebugEvent::kPwritevDone);
   co_return done;
 }
 

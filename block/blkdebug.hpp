@@ -6,10 +6,12 @@
 #pragma once
 
 #include <coroutine>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/async.hpp"
 #include "block/faulty.hpp"
 #include "block/node_options.hpp"
 
@@ -34,7 +36,7 @@ struct StateRule {
 struct BlkdebugRules {
   std::vector<InjectRule> inject;
   std::vector<StateRule> states;
-  std::uint32_t alignment = 0;
+  std::uint32_t alignment = 1;  ///< bytes; a power of two: writes go down in blocks of this
   std::uint64_t zero_unit = 0;  ///< opt-write-zero: less than such a piece is zeroed by writing; 0: any
 };
 
@@ -82,6 +84,14 @@ class BlkdebugDevice final : public BlockDevice {
   /// Suspends the request that awaits it.
   struct Pause;
 
+  /// Blocks that a write works on, for as long as this exists.
+  class Claim;
+  /// Waits until no other claim stands in the way. Requests that wait claim nothing yet, so that one that is
+  /// held at a breakpoint holds up none but those that touch its own blocks.
+  [[nodiscard]] Task<void> take(Claim& claim);
+  /// Waits by what breakpoints' events have come.
+  [[nodiscard]] Task<void> pause();
+  [[nodiscard]] Task<void> pass(DebugEvent event);
   [[nodiscard]] Fault decide(std::string_view request, std::uint64_t offset, std::uint64_t bytes);
 
   BlkdebugRules rules_;
@@ -92,6 +102,8 @@ class BlkdebugDevice final : public BlockDevice {
   std::vector<Suspended> suspended_;
   std::uint64_t changes_ = 0;  ///< that have ended, well or not
   std::uint64_t flushed_ = 0;  ///< of them
+  std::list<const Claim*> claims_;
+  WaitQueue claims_end_;
   FaultyDevice faulty_;
 };
 

@@ -77,6 +77,55 @@ TEST_CASE("blkdebug_zeroes_less_than_its_unit_by_writing", "[blkdebug]") {
   CHECK(errno_of(512, 512) == 5);
 }
 
+TEST_CASE("blkdebug_writes_to_one_block_of_its_alignment_wait_for_each_other", "[blkdebug]") {
+  BlkdebugRules rules;
+  REQUIRE(parse_blkdebug_options(Options{{"align", "4096"}}, rules));
+  auto memory = std::make_unique<MemoryBlockDevice>(16384);
+  auto& below = *memory;
+  BlkdebugDevice device(std::move(memory), rules);
+  struct Write {
+    std::vector<std::uint8_t> bytes;
+    iovec vec = {bytes.data(), bytes.size()};
+    bool ended = false;
+  };
+  Write one{std::vector<std::uint8_t>(512, 1)};
+  Write two{std::vector<std::uint8_t>(512, 2)};
+  Write three{std::vector<std::uint8_t>(4096, 3)};
+  Write across{std::vector<std::uint8_t>(4096, 4)};
+  const auto start = [&](std::uint64_t offset, Write& write) {
+    spawn(device.writev(offset, {&write.vec, 1}),
+          [&](const Result<void>& done) { write.ended = done.has_value(); });
+  };
+  REQUIRE(device.add_breakpoint("pwritev_rmw_after_tail", "A"));
+  start(512, one);
+  REQUIRE(device.is_suspended("A"));
+  start(1024, two);
+  start(4096, three);   // another block: does not wait
+  start(3584, across);  // both
+  CHECK(three.ended);
+  CHECK_FALSE((one.ended || two.ended || across.ended));
+  REQUIRE(device.resume("A"));
+  CHECK((one.ended && two.ended && across.ended));
+  std::vector<std::uint8_t> content(16384);
+  const iovec vec{content.data(), content.size()};
+  spawn(below.readv(0, {&vec, 1}), [](const Result<void>& done) { REQUIRE(done.has_value()); });
+  const auto expected = [](std::size_t at) {
+    return at < 512 ? 0 : at < 1024 ? 1 : at < 1536 ? 2 : at < 3584 ? 0 : at < 7680 ? 4 : at < 8192 ? 3 : 0;
+  };
+  for (std::size_t at = 0; at < content.size(); ++at) {
+    REQUIRE(content[at] == expected(at));
+  }
+}
+
+TEST_CASE("blkdebug_refuses_an_alignment_that_cannot_be", "[blkdebug]") {
+  for (const auto* align : {"3", "4095", "2147483648"}) {
+    BlkdebugRules rules;
+    const auto parsed = parse_blkdebug_options(Options{{"align", align}}, rules);
+    REQUIRE_FALSE(parsed.has_value());
+    CHECK(parsed.error().message == fmt::format("Cannot meet constraints with align {}", align));
+  }
+}
+
 TEST_CASE("blkdebug_refuses_a_zero_unit_that_cannot_be", "[blkdebug]") {
   const auto ok = [](std::uint64_t unit) {
     BlkdebugRules rules;
