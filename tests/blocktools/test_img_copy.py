@@ -249,6 +249,16 @@ class EncryptedTest(ImageTest):
         out = self.ok("measure", *self.KEYS, "-o", self.LUKS + "s0", "-O", "qcow2", "-f", "qcow2", "disk.qcow2")
         self.assertEqual(out, "required size: 2490368\nfully allocated size: 1076232192\nbitmaps size: 0\n")
 
+    def test_measure_of_a_luks_volume_is_the_length_of_one(self):
+        for more in ("", ",cipher-alg=aes-128", ",cipher-mode=cbc,hash-alg=sha512"):
+            options = "key-secret=s0,iter-time=10" + more
+            self.ok("create", "-q", "-f", "luks", *self.KEYS, "-o", options, "volume", "3M")
+            bytes_ = os.path.getsize(self.path("volume"))
+            self.assertEqual(self.ok("measure", *self.KEYS, "-O", "luks", "-o", options, "--size", "3M"),
+                             f"required size: {bytes_}\nfully allocated size: {bytes_}\n")
+        self.same_outcome("measure", "-O", "luks", "--size", "1M")
+        self.same_outcome("measure", "-O", "luks", "-o", "key-secret=none", "--size", "1M")
+
 
 class CompareTest(ImageTest):
     def test_compare_prints_and_ends_as_qemu_img(self):

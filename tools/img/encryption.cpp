@@ -50,21 +50,34 @@ std::optional<std::string> first_of_encryption(const Options& values, bool beyon
   return std::nullopt;
 }
 
-Result<void> create_luks(Ring& ring, const std::string& filename, const Options& values) {
+struct NewLuks {
+  crypto::LuksOptions options;
+  crypto::Secret password;
+};
+
+Result<NewLuks> read_new_luks(const Options& values) {
   const auto option = lookup_in(values, "");
-  auto luks = crypto::parse_luks_options(option);
-  if (!luks) {
-    return std::unexpected(luks.error());
+  auto options = crypto::parse_luks_options(option);
+  if (!options) {
+    return std::unexpected(options.error());
   }
   auto password = crypto::key_secret(option, &secrets(), "");
   if (!password) {
     return std::unexpected(password.error());
   }
+  return NewLuks{std::move(*options), std::move(*password)};
+}
+
+Result<void> create_luks(Ring& ring, const std::string& filename, const Options& values) {
+  auto luks = read_new_luks(values);
+  if (!luks) {
+    return std::unexpected(luks.error());
+  }
   NewImage image{.path = filename,
                  .format = "luks",
                  .size = option_size(values, "size").value_or(std::nullopt).value_or(0),
-                 .luks = *luks,
-                 .password = std::move(*password)};
+                 .luks = std::move(luks->options),
+                 .password = std::move(luks->password)};
   if (image.path.starts_with("file:")) {
     image.path.erase(0, 5);
   }
@@ -77,6 +90,14 @@ Result<void> create_luks(Ring& ring, const std::string& filename, const Options&
 }
 
 }  // namespace
+
+Result<std::uint64_t> luks_header_bytes(const Options& values) {
+  const auto luks = read_new_luks(values);
+  if (!luks) {
+    return std::unexpected(luks.error());
+  }
+  return crypto::Luks::payload_offset(luks->options);
+}
 
 ImageFormat luks_image_format() { return {"luks", kLuksOptions, create_luks, kLuksAmendOptions}; }
 

@@ -8,6 +8,8 @@
 namespace whistler::tools {
 
 [[nodiscard]] ImageFormat luks_image_format();
+/// What a volume of the format luks, made with these options, has in front of the disk.
+[[nodiscard]] Result<std::uint64_t> luks_header_bytes(const Options& values);
 
 /// The encryption that `create -o` asks for with "encrypt.*" or "encryption"; nothing if it does not.
 [[nodiscard]] Result<std::optional<qcow2::EncryptionOptions>> read_encryption(const Options& values);

@@ -146,6 +146,14 @@ Result<Needs> measure_qcow2(Ring& ring, const OpenNode* source, const Options& v
   return needs;
 }
 
+Result<Needs> measure_luks(const Options& values, std::uint64_t size) {
+  const auto header = luks_header_bytes(values);
+  if (!header) {
+    return std::unexpected(header.error());
+  }
+  return Needs{.required = *header + size, .fully_allocated = *header + size};
+}
+
 struct MeasureSettings {
   ImageArgument image;
   NodeFlags flags;
@@ -169,6 +177,8 @@ int measure(const Call& call, Ring& ring, const MeasureSettings& settings, const
   Result<Needs> needs = Needs{.required = size, .fully_allocated = size};
   if (settings.format == "qcow2") {
     needs = measure_qcow2(ring, source, *values, size);
+  } else if (settings.format == "luks") {
+    needs = measure_luks(*values, source != nullptr ? size : settings.size.value_or(0));
   } else if (settings.format != "raw" && settings.format != "file") {
     complain(call, fmt::format("Block driver '{}' does not support size measurement", settings.format));
     return 1;
