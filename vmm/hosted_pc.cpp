@@ -129,6 +129,10 @@ Result<void> HostedPc::open(OpenFor purpose) {
     return std::unexpected(ring.error());
   }
   ring_ = std::move(*ring);
+  if (const auto& refused = ring_->refused(); refused && refused->sys_errno != 0) {
+    log(LogLevel::kWarning,
+        fmt::format("{}; until then, threads serve the disks, which is slower", refused->message));
+  }
   jobs_.emplace(*ring_);
   pending_.emplace(*ring_);
   auto ram = GuestRam::create(description_.memory, {.huge_pages = description_.memory_options.huge_pages,

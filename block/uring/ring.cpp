@@ -7,8 +7,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <string_view>
 #include <system_error>
 #include <thread>
+
+#include "block/uring/thread_queue.hpp"
 
 namespace whistler {
 
@@ -63,6 +67,11 @@ Result<std::unique_ptr<Ring>> Ring::create_for_tool() {
 }
 
 Result<std::unique_ptr<Ring>> Ring::create(unsigned entries, Notice notice) {
+  const char* const wish = std::getenv("WHISTLER_IO_URING");
+  if (wish != nullptr && std::string_view(wish) == "off") {
+    return create_on_threads(
+        {ErrorCode::kUnsupported, 0, "io_uring is switched off by WHISTLER_IO_URING=off"});
+  }
   const auto length = std::clamp(entries, 1U, kMaxEntries);
   io_uring ring{};
   int error = -EINVAL;
@@ -76,13 +85,35 @@ Result<std::unique_ptr<Ring>> Ring::create(unsigned entries, Notice notice) {
     params.flags = IORING_SETUP_CLAMP;
     error = io_uring_queue_init_params(length, &ring, &params);
   }
+  if (error == -EPERM || error == -EACCES || error == -ENOSYS || error == -ENOMEM) {
+    return create_on_threads(unavailable(-error));
+  }
   if (error < 0) {
     return std::unexpected(unavailable(-error));
   }
   return std::unique_ptr<Ring>(new Ring(ring));
 }
 
-Ring::~Ring() { io_uring_queue_exit(&ring_); }
+Result<std::unique_ptr<Ring>> Ring::create_on_threads(Error refused) {
+  auto threads = ThreadQueue::create();
+  if (!threads) {
+    return std::unexpected(threads.error());
+  }
+  return std::unique_ptr<Ring>(new Ring(std::move(*threads), std::move(refused)));
+}
+
+Ring::Ring(const io_uring& ring) : ring_(ring) {}
+
+Ring::Ring(std::unique_ptr<ThreadQueue> threads, Error refused)
+    : threads_(std::move(threads)), refused_(std::move(refused)) {}
+
+Ring::~Ring() {
+  if (!threads_) {
+    io_uring_queue_exit(&ring_);
+  }
+}
+
+int Ring::fd() const { return threads_ ? threads_->fd() : ring_.ring_fd; }
 
 void Ring::Operation::prepare(io_uring_sqe& sqe) {
   switch (kind_) {
@@ -206,6 +237,10 @@ void Ring::queue_cancel(Operation& operation, io_uring_sqe& entry) {
 }
 
 void Ring::cancel(Operation& operation) {
+  if (threads_) {
+    threads_->cancel(operation);
+    return;
+  }
   const auto same = [&](const Overflow& waiting) { return waiting.operation == &operation; };
   io_uring_sqe* entry = std::none_of(overflow_.begin(), overflow_.end(), same) ? get_entry() : nullptr;
   if (entry == nullptr) {
@@ -251,6 +286,11 @@ void Ring::submit() {
 
 bool Ring::start(Operation& operation, std::coroutine_handle<> waiter) {
   operation.waiter_ = waiter;
+  if (threads_) {
+    ++in_flight_;
+    threads_->start(operation);
+    return true;
+  }
   io_uring_sqe* sqe = overflow_.empty() ? get_entry() : nullptr;
   if (sqe == nullptr && operation.is_file()) {
     operation.run_blocking();
@@ -296,7 +336,9 @@ void Ring::ring_bell() {
 void Ring::queue_turn(std::coroutine_handle<> waiter) {
   turns_.push_back(waiter);
   ++in_flight_;
-  if (!dispatching_ && turns_.size() == 1) {
+  if (threads_) {
+    threads_->ring_bell();
+  } else if (!dispatching_ && turns_.size() == 1) {
     ring_bell();
     submit();
   }
@@ -334,7 +376,25 @@ void Ring::wait_for_completion() {
   watch_pays_ = Clock::now() - begin < kLongestWatch;
 }
 
+void Ring::run_once_on_threads(bool wait) {
+  std::array<Operation*, kBatch * kBatchesPerTurn> ended{};
+  const auto count = threads_->take(ended, wait && in_flight_ != 0 && turns_.empty());
+  in_flight_ -= count;
+  give_turns();
+  for (std::size_t i = 0; i < count; ++i) {
+    ended[i]->waiter_.resume();
+  }
+  if (!turns_.empty()) {
+    threads_->ring_bell();
+  }
+}
+
 void Ring::run_once(bool wait) {
+  if (threads_) {
+    inline_budget_ = kInlineBudget;
+    run_once_on_threads(wait);
+    return;
+  }
   inline_budget_ = kInlineBudget;
   dispatching_ = true;
   queue_overflow();

@@ -1,5 +1,5 @@
 // The one place that talks to io_uring: host file and socket I/O as awaitables, and the executor that resumes
-// their coroutines.
+// their coroutines. Where the host refuses io_uring, threads do the same (thread_queue.hpp).
 //
 // An operation lives in the frame of the coroutine that awaits it; nothing is allocated for an I/O. Outside
 // of run_once() an operation is submitted at once and, when the kernel has finished it by then (its data was
@@ -22,11 +22,14 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 
 #include "base/result.hpp"
 #include "base/task.hpp"
 
 namespace whistler {
+
+class ThreadQueue;
 
 /// May be used from any thread, by one at a time (in the machine: under the machine lock). Must outlive all
 /// its operations; nothing may be in flight when it is destroyed.
@@ -42,21 +45,23 @@ class Ring final : public Executor {
   };
 
   /// `entries`: length of the submission queue, 1 to 4096; more operations than that may be in flight.
-  /// kUnsupported, with the remedy, where the host does not offer io_uring.
+  /// Where the host does not offer io_uring, or WHISTLER_IO_URING=off is in the environment, by threads.
   [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries = 128,
                                                             Notice notice = Notice::kInterrupt);
   /// As a tool needs it: one thread that has nothing to do but wait. While it waits for files alone and they
   /// answer fast, run_once(true) stays awake for up to 100 us, if there is more than one processor.
   [[nodiscard]] static Result<std::unique_ptr<Ring>> create_for_tool();
-  /// The error create() gives when the host answers `errnum`.
+  /// What stands in io_uring's way, with the remedy, when setting it up gives `errnum`.
   [[nodiscard]] static Error unavailable(int errnum);
+  /// Why threads are used in place of io_uring, if they are.
+  [[nodiscard]] const std::optional<Error>& refused() const { return refused_; }
 
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
   ~Ring() override;
 
   /// Readable (epoll, EPOLLIN) when run_once(false) would resume something.
-  [[nodiscard]] int fd() const { return ring_.ring_fd; }
+  [[nodiscard]] int fd() const;
   [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
 
   void run_once(bool wait) override;
@@ -86,6 +91,7 @@ class Ring final : public Executor {
 
    private:
     friend class Ring;
+    friend class ThreadQueue;
     enum class Kind : std::uint8_t {
       kReadv,
       kWritev,
@@ -145,7 +151,9 @@ class Ring final : public Executor {
   void cancel(Operation& operation);
 
  private:
-  explicit Ring(const io_uring& ring) : ring_(ring) {}
+  explicit Ring(const io_uring& ring);
+  Ring(std::unique_ptr<ThreadQueue> threads, Error refused);
+  [[nodiscard]] static Result<std::unique_ptr<Ring>> create_on_threads(Error refused);
   /// False if the operation has ended already and the coroutine shall go on.
   bool start(Operation& operation, std::coroutine_handle<> waiter);
   /// Hands the queue to the kernel; what it does not take stays for the next call.
@@ -170,6 +178,7 @@ class Ring final : public Executor {
   void ring_bell();
   /// Hands the queue to the kernel and returns when something has ended.
   void wait_for_completion();
+  void run_once_on_threads(bool wait);
 
   /// Waiting for an entry of the queue, to start or to be cancelled.
   struct Overflow {
@@ -177,7 +186,9 @@ class Ring final : public Executor {
     bool cancel;
   };
 
-  io_uring ring_;
+  io_uring ring_{};
+  std::unique_ptr<ThreadQueue> threads_;  ///< in its place
+  std::optional<Error> refused_;
   std::deque<Overflow> overflow_;
   std::deque<std::coroutine_handle<>> turns_;  ///< waiting for a turn; each counts as in flight
   std::size_t in_flight_ = 0;

@@ -62,7 +62,7 @@ struct Chain {
 
 }  // namespace
 
-TEST_CASE("ring_read_of_cached_data_ends_inline", "[ring]") {
+TEST_CASE("ring_read_of_cached_data_ends_inline", "[ring][uring]") {
   const TemporaryDirectory directory;
   make_file(directory.file("f"), Bytes(4096, 7));
   const int fd = ::open(directory.file("f").c_str(), O_RDONLY);

@@ -8,10 +8,14 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 import unittest
 
 from cli_case import ROOT, CliCase, needs, needs_kvm, tool
+
+sys.path.insert(0, str(ROOT / "tests" / "tools"))
+import no_io_uring  # noqa: E402
 
 BOOT = 240  # seconds for SeaBIOS on emulated instructions and a busy host
 
@@ -366,7 +370,7 @@ class WithFirmware(CliCase):
         self.assertEqual(result.returncode, 85, result.stderr)
         self.assertNotIn(b"HELLO", self.path("e.qcow2").read_bytes())
 
-    def test_boots_counted_on_the_disk(self):
+    def count_boots(self, **options):
         # Sector 1 holds how often it has started; the third time it leaves.
         self.boot_sector("""
             mov ax, 0x0201
@@ -396,9 +400,17 @@ class WithFirmware(CliCase):
             out 0xf4, al
             """)
         machine = self.machine(memory="32M", drives=[{"file": "boot.raw", "format": "raw"}], debug={"exit_port": "0xf4"})
-        result = self.whistler("run", machine, "--timeout", str(BOOT), timeout=BOOT + 30)
+        result = self.whistler("run", machine, "--timeout", str(BOOT), timeout=BOOT + 30, **options)
         self.assertEqual(result.returncode, 7, result.stderr)
         self.assertEqual(self.path("boot.raw").read_bytes()[512], 3)
+        return result.stderr
+
+    def test_boots_counted_on_the_disk(self):
+        self.assertNotIn("warning", self.count_boots())
+
+    def test_boots_counted_where_the_host_refuses_io_uring(self):
+        said = self.count_boots(preexec_fn=no_io_uring.refuse)
+        self.assertRegex(said, r"\Awhistler: warning: io_uring is refused by this host [^\n]*threads serve the disks")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ Image:
                             'snapshot.id=[ID],snapshot.name=[NAME]' or '[ID_OR_NAME]'
   -n, --nocache             the same as --cache=none
       --cache=MODE          none, writeback (default), writethrough, directsync, unsafe
-      --aio=MODE            native, io_uring or threads: accepted; it is always io_uring
+      --aio=MODE            native, io_uring or threads: accepted; io_uring, or threads if the host refuses that
       --discard=MODE        ignore (default) or unmap
       --detect-zeroes=MODE  off (default), on or unmap
       --image-opts          FILE is a list of image options
