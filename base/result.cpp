@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -22,6 +23,13 @@ std::unexpected<Error> fail(ErrorCode code, std::string message, std::string bri
 std::unexpected<Error> fail_errno(int errnum, std::string_view what) {
   return std::unexpected(Error{code_from_errno(errnum), errnum,
                                fmt::format("{}: {}", what, std::generic_category().message(errnum))});
+}
+
+std::string printable(std::string_view text) {
+  constexpr std::size_t kMost = 512;
+  std::string clean(text.substr(0, kMost));
+  std::replace_if(clean.begin(), clean.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; }, '?');
+  return clean;
 }
 
 ErrorCode code_from_errno(int errnum) {

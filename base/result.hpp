@@ -45,6 +45,10 @@ using Result = std::expected<T, Error>;
 [[nodiscard]] std::unexpected<Error> fail(ErrorCode code, std::string message);
 [[nodiscard]] std::unexpected<Error> fail(ErrorCode code, std::string message, std::string brief);
 
+/// `text` for a message, where it comes from an image, a guest or a peer: it may not disturb a terminal, nor
+/// fill it.
+[[nodiscard]] std::string printable(std::string_view text);
+
 /// The failing side for a host errno: `what` says what was tried; the text of errno is appended.
 [[nodiscard]] std::unexpected<Error> fail_errno(int errnum, std::string_view what);
 

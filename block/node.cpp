@@ -186,7 +186,7 @@ Result<std::string> driver_of_name(const std::string& filename) {
       }
     }
   }
-  return refuse(fmt::format("Unknown protocol '{}'", protocol));
+  return refuse(fmt::format("Unknown protocol '{}'", printable(protocol)));
 }
 
 Task<Result<std::string>> probe_format(BlockDevice& file, const std::string& filename) {
@@ -252,7 +252,7 @@ Task<Result<OpenNode>> Opener::open(NodeName name, NodeFlags flags, const Above*
   }
   const auto driver = option_text(name.options, "driver");
   if (driver && !is_known_driver(*driver)) {
-    co_return refuse(fmt::format("Unknown driver '{}'", *driver));
+    co_return refuse(fmt::format("Unknown driver '{}'", printable(*driver)));
   }
   if (driver && is_protocol(*driver)) {
     auto opened = co_await open_protocol(std::move(name), flags, above);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -39,7 +40,11 @@ std::optional<int> run_tool(int argc, char** argv) {
 }
 
 void complain(const Call& call, std::string_view message) {
-  fmt::print(stderr, "{}: {}\n", call.program, message);
+  // A name in it may come from an image, and shall not disturb a terminal.
+  std::string clean(message);
+  std::replace_if(
+      clean.begin(), clean.end(), [](char c) { return (c >= 0 && c < ' ' && c != '\n') || c == 0x7f; }, '?');
+  fmt::print(stderr, "{}: {}\n", call.program, clean);
 }
 
 }  // namespace whistler::tools

@@ -10,6 +10,8 @@ namespace whistler::formats {
 namespace {
 
 constexpr std::uint64_t kMaxSectors = std::uint64_t{1} << 53;
+/// 8 TiB in files of 2 GiB, the largest disk of VMware's programs that splits them.
+constexpr std::size_t kMaxExtents = 4096;
 
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r";
@@ -42,13 +44,6 @@ std::string_view unquoted(std::string_view text) {
     text.remove_suffix(1);
   }
   return text;
-}
-
-/// What comes from the image may not disturb a terminal.
-std::string printable(std::string_view text) {
-  std::string clean(text.substr(0, 512));
-  std::replace_if(clean.begin(), clean.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; }, '?');
-  return clean;
 }
 
 bool is_access(std::string_view word) { return word == "RW" || word == "RDONLY" || word == "NOACCESS"; }
@@ -133,6 +128,10 @@ Result<VmdkDescriptor> parse_vmdk_descriptor(std::string_view text) {
       continue;
     }
     if (is_access(next_word(rest))) {
+      if (descriptor.extents.size() == kMaxExtents) {
+        return fail(ErrorCode::kUnsupported,
+                    fmt::format("vmdk descriptor: more than {} extents", kMaxExtents));
+      }
       auto extent = parse_extent(line);
       if (!extent) {
         return std::unexpected(extent.error());

@@ -211,6 +211,21 @@ TEST_CASE("vmdk_descriptors_that_cannot_be_are_refused", "[vmdk][hostile]") {
         "memory: vmdk descriptor: CID '123456789' is not a number of 32 bits");
 }
 
+TEST_CASE("vmdk_descriptor_of_more_extents_than_any_disk_has_is_refused", "[vmdk][hostile]") {
+  const auto with = [](int extents) {
+    std::string text =
+        "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n";
+    for (int i = 0; i < extents; ++i) {
+      text += "RW 16 ZERO\n";
+    }
+    return formats::parse_vmdk_descriptor(text);
+  };
+  CHECK(with(4096).has_value());
+  const auto refused = with(4097);
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().message == "vmdk descriptor: more than 4096 extents");
+}
+
 TEST_CASE("vmdk_headers_that_cannot_be_are_refused", "[vmdk][hostile]") {
   const auto ring = make_ring();
   const auto good = sparse_image();
