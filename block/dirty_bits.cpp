@@ -75,7 +75,11 @@ void DirtyBits::merge(const DirtyBits& other) {
 
 void DirtyBits::resize(std::uint64_t disk_bytes) {
   disk_bytes_ = disk_bytes;
-  bits_.resize(static_cast<std::size_t>(bytes_for(disk_bytes, granularity_bits_)));
+  const auto bytes = static_cast<std::size_t>(bytes_for(disk_bytes, granularity_bits_));
+  if (bytes < bits_.size()) {  // memory that comes back later would not be zero
+    std::fill(bits_.begin() + static_cast<std::ptrdiff_t>(bytes), bits_.end(), std::uint8_t{0});
+  }
+  bits_.resize(bytes);
   clear_tail();
 }
 
@@ -108,12 +112,6 @@ std::uint64_t DirtyBits::count() const {
     offset += next.bytes;
   }
   return bytes;
-}
-
-void DirtyBits::load(std::span<const std::uint8_t> raw) {
-  clear();
-  std::copy_n(raw.begin(), std::min(raw.size(), bits_.size()), bits_.begin());
-  clear_tail();
 }
 
 void DirtyBits::clear_tail() {

@@ -3,10 +3,33 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
+#include <new>
 #include <span>
 #include <vector>
 
 namespace whistler {
+
+/// Memory that is zero, and that the host provides only where it is written to.
+template <typename T>
+struct ZeroedAllocator {
+  using value_type = T;
+  [[nodiscard]] T* allocate(std::size_t count) {
+    auto* const memory = static_cast<T*>(std::calloc(count, sizeof(T)));
+    if (memory == nullptr) {
+      throw std::bad_alloc();
+    }
+    return memory;
+  }
+  void deallocate(T* memory, std::size_t /*count*/) { std::free(memory); }
+  /// Zero already.
+  void construct(T* /*at*/) {}
+  template <typename... From>
+  void construct(T* at, From&&... from) {
+    ::new (static_cast<void*>(at)) T(std::forward<From>(from)...);
+  }
+  bool operator==(const ZeroedAllocator&) const = default;
+};
 
 class DirtyBits {
  public:
@@ -39,15 +62,17 @@ class DirtyBits {
   [[nodiscard]] std::uint64_t count() const;
 
   [[nodiscard]] std::span<const std::uint8_t> raw() const { return bits_; }
-  /// Takes stored bits over; missing ones are clear, and those behind the disk's end are dropped.
-  void load(std::span<const std::uint8_t> raw);
+  /// The same, to be filled with stored bits; ends with loaded().
+  [[nodiscard]] std::span<std::uint8_t> to_load() { return bits_; }
+  /// Drops what lies behind the disk's end.
+  void loaded() { clear_tail(); }
 
  private:
   void clear_tail();
 
   std::uint64_t disk_bytes_;
   unsigned granularity_bits_;
-  std::vector<std::uint8_t> bits_;
+  std::vector<std::uint8_t, ZeroedAllocator<std::uint8_t>> bits_;
 };
 
 }  // namespace whistler

@@ -39,7 +39,8 @@ TEST_CASE("dirty_bits_beyond_the_disk_are_left_out", "[dirty_bits]") {
   bits.resize(20 * 512);
   CHECK(bits.count() == 5 * 512);
   const std::uint8_t ones[] = {0xff, 0xff, 0xff, 0xff};
-  bits.load(ones);
+  std::copy_n(ones, bits.to_load().size(), bits.to_load().begin());
+  bits.loaded();
   CHECK(bits.raw()[2] == 0x0f);
   bits.resize(512);
   CHECK(bits.raw().size() == 1);

@@ -20,12 +20,12 @@ std::optional<BitmapExtension> bitmap_extension(const Header& header) {
   }
   const auto* at = found->data.data();
   return BitmapExtension{load_be<std::uint32_t>(at), load_be<std::uint64_t>(at + 8),
-                         load_be<std::uint64_t>(at + 16)};
+                         load_be<std::uint64_t>(at + 16), load_be<std::uint32_t>(at + 4)};
 }
 
 Result<void> check_bitmap_extension(const BitmapExtension& extension, const Geometry& geometry,
                                     std::uint64_t file_size, const std::string& name) {
-  const auto& [count, bytes, offset] = extension;
+  const auto& [count, bytes, offset, reserved] = extension;
   if (count == 0 || count > kMaxBitmaps || bytes > kMaxBitmapDirectoryBytes || bytes < count * kFixed ||
       offset == 0 || geometry.in_cluster(offset) != 0 || offset > file_size || bytes > file_size - offset) {
     return fail(ErrorCode::kCorrupt,

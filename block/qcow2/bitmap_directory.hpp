@@ -20,7 +20,7 @@ inline constexpr unsigned kMaxGranularityBits = 31;
 inline constexpr std::size_t kMaxBitmapName = 1023;
 inline constexpr std::size_t kMaxBitmaps = 65535;
 inline constexpr std::uint64_t kMaxBitmapDirectoryBytes = 64 * 1024 * 1024;
-/// Of one bitmap's data, as in QEMU.
+/// Of one bitmap's data, as in QEMU; and of all that are in memory at once.
 inline constexpr std::uint64_t kMaxBitmapBytes = 512 * 1024 * 1024;
 
 struct DiskBitmap {
@@ -32,6 +32,12 @@ struct DiskBitmap {
   std::vector<std::uint8_t> extra = {};
   std::string name = {};
 
+  /// Whether it is one that QEMU opens an image with.
+  [[nodiscard]] bool within_limits() const {
+    return table_entries != 0 && (flags & ~(kBitmapInUse | kBitmapAuto | kBitmapExtraCompatible)) == 0 &&
+           type == kDirtyTracking && granularity_bits >= kMinGranularityBits &&
+           granularity_bits <= kMaxGranularityBits;
+  }
   /// Whether its bits can be taken as they are.
   [[nodiscard]] bool usable() const {
     return (flags & kBitmapInUse) == 0 && type == kDirtyTracking && granularity_bits >= kMinGranularityBits &&
@@ -44,6 +50,7 @@ struct BitmapExtension {
   std::uint32_t count = 0;
   std::uint64_t directory_bytes = 0;
   std::uint64_t directory_offset = 0;
+  std::uint32_t reserved = 0;
 };
 
 /// The header's extension; nothing if it has none, or if its autoclear bit says that it is out of date.

@@ -102,11 +102,21 @@ Task<Result<void>> Bitmaps::load_bits(Entry& entry) {
     co_return fail(ErrorCode::kCorrupt, fmt::format("{}: qcow2 bitmap '{}': its size does not fit the disk",
                                                     image_.name(), entry.disk.name));
   }
+  std::uint64_t in_memory = bytes;
+  for (const auto& other : entries_) {
+    in_memory += other.bits ? other.bits->raw().size() : 0;
+  }
+  if (in_memory > kMaxBitmapBytes) {
+    co_return fail(ErrorCode::kNoSpace,
+                   fmt::format("{}: qcow2 bitmap '{}': the bitmaps in use need {} MiB of memory, of {}",
+                               image_.name(), entry.disk.name, in_memory >> 20, kMaxBitmapBytes >> 20));
+  }
   auto table = co_await read_table(entry.disk);
   if (!table) {
     co_return std::unexpected(table.error());
   }
-  std::vector<std::uint8_t> raw(static_cast<std::size_t>(bytes));
+  auto bits = std::make_unique<DirtyBits>(image_.size(), entry.disk.granularity_bits);
+  const auto raw = bits->to_load();
   const auto cluster_size = static_cast<std::size_t>(image_.geometry_.cluster_size());
   for (std::size_t i = 0; i < table->size(); ++i) {
     const auto at = i * cluster_size;
@@ -120,8 +130,8 @@ Task<Result<void>> Bitmaps::load_bits(Entry& entry) {
       std::fill_n(raw.begin() + static_cast<std::ptrdiff_t>(at), vec.iov_len, std::uint8_t{0xff});
     }
   }
-  entry.bits = std::make_unique<DirtyBits>(image_.size(), entry.disk.granularity_bits);
-  entry.bits->load(raw);
+  bits->loaded();
+  entry.bits = std::move(bits);
   entry.table = std::move(*table);
   co_return Result<void>{};
 }
@@ -284,6 +294,11 @@ Result<void> Bitmaps::check_new(const std::string& name, std::uint64_t granulari
   if (std::any_of(entries_.begin(), entries_.end(),
                   [&](const Entry& entry) { return entry.disk.name == name; })) {
     return fail(ErrorCode::kExists, fmt::format("Bitmap already exists: {}", name));
+  }
+  for (const auto& each : entries_) {
+    if (!each.disk.within_limits()) {
+      return cannot(fmt::format("Bitmap '{}' of it doesn't satisfy the constraints", each.disk.name));
+    }
   }
   if (image_.header_.version < 3) {
     return cannot("Cannot store dirty bitmaps in qcow2 v2 files");

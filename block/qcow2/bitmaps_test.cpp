@@ -200,6 +200,50 @@ TEST_CASE("bitmaps_of_qemu_are_kept_and_ours_are_understood_by_it", "[qcow2][bit
   lab.close();
 }
 
+TEST_CASE("bitmaps_that_qemu_opens_no_image_with_are_found_by_check", "[qcow2][bitmaps][hostile]") {
+  BitmapLab lab;
+  REQUIRE(lab.add("a").has_value());
+  REQUIRE(lab.add("b").has_value());
+  lab.close();
+  auto damaged = file_content(lab.path);
+  const auto header = qcow2::parse_header(damaged, damaged.size(), "i");
+  const auto extension = qcow2::bitmap_extension(*header);
+  const auto directory = static_cast<std::size_t>(extension->directory_offset);
+  enum Part { kTableEntries = 8, kFlags = 12, kType = 16, kGranularity = 17 };
+  const auto part = GENERATE(kTableEntries, kFlags, kType, kGranularity);
+  const auto field = directory + static_cast<std::size_t>(part);
+  if (part == kTableEntries) {
+    store_be<std::uint32_t>(&damaged[field], 0);
+  } else if (part == kFlags) {
+    store_be<std::uint32_t>(&damaged[field], 1 << 3);
+  } else {
+    damaged[field] = part == kType ? 2 : 8;
+  }
+  make_file(lab.path, damaged);
+  CHECK(check(*lab.ring, lab.path).corruptions == 1);
+  lab.open();
+  const auto added = lab.add("c");
+  REQUIRE_FALSE(added.has_value());
+  CHECK(added.error().message.find("'a' of it doesn't satisfy the constraints") != std::string::npos);
+  test::close(*lab.ring, lab.device);
+}
+
+TEST_CASE("bitmaps_directory_with_more_than_the_header_says_is_found_by_check", "[qcow2][bitmaps][hostile]") {
+  BitmapLab lab;
+  REQUIRE(lab.add("a").has_value());
+  REQUIRE(lab.add("b").has_value());
+  lab.close();
+  auto damaged = file_content(lab.path);
+  const auto mark = GENERATE(std::size_t{0}, std::size_t{4});  // the number of bitmaps, the reserved field
+  for (std::size_t at = 0; at + 4 < 4096; at += 4) {
+    if (load_be<std::uint32_t>(&damaged[at]) == 0x23852875) {
+      store_be<std::uint32_t>(&damaged[at + 8 + mark], 1);
+    }
+  }
+  make_file(lab.path, damaged);
+  CHECK(check(*lab.ring, lab.path).corruptions == 1);
+}
+
 TEST_CASE("bitmaps_with_a_damaged_directory_never_stop_the_disk_from_being_used",
           "[qcow2][bitmaps][hostile]") {
   BitmapLab lab;

@@ -123,7 +123,8 @@ Task<Result<void>> Checker::count_all() {
   next_host_ = 0;
   needs_rebuild_ = false;
   count(0, geometry_.cluster_size());
-  auto done = co_await count_l1(image_.header_.l1_table_offset, image_.l1_, true);
+  count(image_.header_.l1_table_offset, image_.l1_.size() * 8);
+  auto done = co_await count_l1(image_.l1_, true);
   if (done) {
     done = co_await count_snapshots();
   }
@@ -272,15 +273,19 @@ Task<Result<void>> Checker::count_snapshots() {
            snapshot.l1_table_offset);
       continue;
     }
-    auto raw = co_await read(snapshot.l1_table_offset, std::uint64_t{snapshot.l1_size} * 8);
+    // What would be behind the end of the file is zero, and said to be wrong when it is counted.
+    const auto bytes = std::uint64_t{snapshot.l1_size} * 8;
+    const auto inside = std::min(bytes, align_down(image_.file_->size() - snapshot.l1_table_offset, 8));
+    auto raw = co_await read(snapshot.l1_table_offset, inside);
     if (!raw) {
       co_return std::unexpected(raw.error());
     }
-    std::vector<std::uint64_t> l1(snapshot.l1_size);
+    std::vector<std::uint64_t> l1(static_cast<std::size_t>(inside / 8));
     for (std::size_t i = 0; i < l1.size(); ++i) {
       l1[i] = load_be<std::uint64_t>(&(*raw)[i * 8]);
     }
-    auto done = co_await count_l1(snapshot.l1_table_offset, l1, false);
+    count(snapshot.l1_table_offset, bytes);
+    auto done = co_await count_l1(l1, false);
     if (!done) {
       co_return done;
     }
@@ -308,7 +313,18 @@ Task<Result<void>> Checker::count_bitmaps() {
     note(report_.corruptions, "ERROR {}", bitmaps.error().message);
     co_return Result<void>{};
   }
+  const auto used = encode_bitmap_directory(*bitmaps).size();
+  if (align_up(extension->directory_bytes, 8) != used || extension->reserved != 0) {
+    note(report_.corruptions,
+         "ERROR bitmaps extension: {} bytes of directory for {} bitmaps that take {}, reserved field {:#x}",
+         extension->directory_bytes, extension->count, used, extension->reserved);
+  }
   for (const auto& bitmap : *bitmaps) {
+    if (!bitmap.within_limits()) {
+      note(report_.corruptions,
+           "ERROR bitmap '{}': type {}, granularity bits {}, flags {:#x}, {} table entries: not as specified",
+           bitmap.name, bitmap.type, bitmap.granularity_bits, bitmap.flags, bitmap.table_entries);
+    }
     const std::uint64_t table_bytes = std::uint64_t{bitmap.table_entries} * 8;
     if (bitmap.table_offset > file_size || table_bytes > file_size - bitmap.table_offset) {
       note(report_.corruptions, "ERROR bitmap '{}': its table at offset {:#x} is not inside the file",
@@ -330,10 +346,12 @@ Task<Result<void>> Checker::count_bitmaps() {
   co_return Result<void>{};
 }
 
-Task<Result<void>> Checker::count_l1(std::uint64_t offset, std::span<const std::uint64_t> l1, bool active) {
-  count(offset, l1.size() * 8);
+Task<Result<void>> Checker::count_l1(std::span<const std::uint64_t> l1, bool active) {
   for (std::size_t i = 0; i < l1.size(); ++i) {
     const auto table = l1[i] & kOffsetMask;
+    if ((l1[i] & ~kOffsetMask & ~kCopied) != 0) {
+      note(report_.corruptions, "ERROR found L1 entry with reserved bits set: {:x}", l1[i]);
+    }
     if (table == 0) {
       continue;
     }
@@ -396,6 +414,9 @@ bool Checker::count_entry(L2Entry entry, std::uint64_t guest, bool active) {
     return false;
   }
   const auto offset = entry.value & kOffsetMask;
+  if ((entry.value & ~kOffsetMask & ~(kCopied | kCompressedFlag | kZeroFlag)) != 0) {
+    note(report_.corruptions, "ERROR found l2 entry with reserved bits set: {:x}", entry.value);
+  }
   const bool aligned = geometry_.in_cluster(offset) == 0;
   if (!aligned && has_data(entry, geometry_)) {
     note(report_.corruptions, "ERROR offset={:x}: Data cluster is not properly aligned; L2 entry corrupted.",

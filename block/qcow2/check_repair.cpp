@@ -6,6 +6,12 @@
 
 namespace whistler::qcow2 {
 
+namespace {
+/// Clusters behind the end of the file whose counts are looked at: a crash may have left some, where new ones
+/// were given out. What a hostile table says of more has no end.
+constexpr std::uint64_t kBeyondTheEnd = 65536;
+}  // namespace
+
 /// A cluster that is in use but counts as free may have been handed out twice already: then the refcounts
 /// are not to be trusted, and are made anew from what is in use.
 Task<Result<void>> Checker::check_refcounts() {
@@ -74,7 +80,7 @@ Task<Result<void>> Checker::compare_refcounts(Repair repair) {
   auto& refcounts = *image_.refcounts_;
   const auto per_slice = refcounts.counts_per_slice();
   const auto covered = std::uint64_t{refcounts.table().size()} << geometry_.refcount_block_bits();
-  const auto end = std::max<std::uint64_t>(counts_.size(), std::min(covered, std::uint64_t{1} << 32));
+  const auto end = std::max<std::uint64_t>(counts_.size(), std::min(covered, counts_.size() + kBeyondTheEnd));
   for (std::uint64_t first = 0; first < end; first += per_slice) {
     const auto last = std::min(end, first + per_slice);
     if (!refcounts.covers(first)) {

@@ -62,7 +62,7 @@ class Checker {
   Task<Result<void>> repair_snapshot_table();
   Task<Result<void>> count_snapshots();
   Task<Result<void>> count_bitmaps();
-  Task<Result<void>> count_l1(std::uint64_t offset, std::span<const std::uint64_t> l1, bool active);
+  Task<Result<void>> count_l1(std::span<const std::uint64_t> l1, bool active);
   Task<Result<void>> count_l2(std::uint64_t offset, std::uint64_t guest, bool active);
   /// True if the entry is to become one without a host cluster.
   bool count_entry(L2Entry entry, std::uint64_t guest, bool active);

@@ -10,6 +10,9 @@ Task<Result<Image::Extent>> Image::extent_at(std::uint64_t offset, std::uint64_t
   co_await hold;
   auto run = co_await find_run(offset, bytes);
   if (!run) {
+    if (run.error().code == ErrorCode::kCorrupt) {
+      co_await mark_corrupt(run.error());
+    }
     co_return std::unexpected(run.error());
   }
   Extent extent{.kind = run->kind, .bytes = run->bytes};

@@ -130,15 +130,15 @@ Result<void> parse_extensions(std::span<const std::uint8_t> area, std::size_t st
   while (at + 8 <= area.size()) {
     const auto type = load_be<std::uint32_t>(&area[at]);
     const std::size_t length = load_be<std::uint32_t>(&area[at + 4]);
-    if (type == kEndOfExtensions) {
-      return {};
-    }
     at += 8;
     if (length > area.size() - at) {
       return told(check.corrupt(
                       "the extension {:#010x} at offset {:#x} has {} bytes, more than the header area holds",
                       type, at - 8, length),
                   "Header extension too large");
+    }
+    if (type == kEndOfExtensions) {
+      return {};
     }
     const auto data = area.subspan(at, length);
     if (type == kBackingFormatExtension) {  // of several the last one counts

@@ -209,6 +209,8 @@ class Image final : public BlockDevice {
 
   // mapping.cpp
   [[nodiscard]] Result<std::uint64_t> l2_table_at(std::uint64_t l1_index) const;
+  /// The error where a raw external data file must have the guest's data at the guest's offsets, and has not.
+  [[nodiscard]] std::optional<Error> misplaced_in_raw_file(std::uint64_t guest, std::uint64_t host) const;
   /// The error for an entry that contradicts the format.
   [[nodiscard]] std::unexpected<Error> bad_entry(std::uint64_t guest, L2Entry entry, bool writing) const;
   [[nodiscard]] std::uint64_t slice_offset(std::uint64_t table, std::uint64_t guest) const;

@@ -31,6 +31,16 @@ std::unexpected<Error> Image::bad_entry(std::uint64_t guest, L2Entry entry, bool
   return corrupt(fmt::format("Cluster allocation offset {} unaligned {}", hex(offset), place));
 }
 
+std::optional<Error> Image::misplaced_in_raw_file(std::uint64_t guest, std::uint64_t host) const {
+  if (!geometry_.external_data || (header_.autoclear & kRawExternalData) == 0 || guest == host) {
+    return std::nullopt;
+  }
+  return corrupt(
+             fmt::format("External data file host cluster offset {} does not match guest cluster offset: {}",
+                         hex(geometry_.cluster_start(host)), hex(geometry_.cluster_start(guest))))
+      .error();
+}
+
 Result<std::uint64_t> Image::l2_table_at(std::uint64_t l1_index) const {
   const auto table = l1_[l1_index] & kOffsetMask;
   if (geometry_.in_cluster(table) != 0 || (table != 0 && table >= file_->size())) {
@@ -67,6 +77,9 @@ Result<Image::Run> Image::run_in_slice(const std::uint8_t* slice, std::uint64_t 
   const auto unit = geometry_.subcluster_size();
   if (run.kind == Kind::kData) {
     run.host = *first.host + geometry_.in_cluster(offset);
+    if (auto error = misplaced_in_raw_file(offset, run.host)) {
+      return std::unexpected(std::move(*error));
+    }
   }
   run.bytes = unit - (offset & (unit - 1));
   const auto slice_entries = entries_in_slice();

@@ -182,6 +182,9 @@ Task<Result<BlockStatus>> Image::block_status(std::uint64_t offset, std::uint64_
   co_await hold;
   auto run = co_await find_run(offset, bytes);
   if (!run) {
+    if (run.error().code == ErrorCode::kCorrupt) {
+      co_await mark_corrupt(run.error());
+    }
     co_return std::unexpected(run.error());
   }
   BlockStatus status{

@@ -254,6 +254,9 @@ Task<Result<std::uint64_t>> Image::write_piece(std::uint64_t offset, IoVec from)
     }
     if (own && plan.clusters == 0) {
       plan.host = *host;
+      if (auto error = misplaced_in_raw_file(geometry_.cluster_start(offset), plan.host)) {
+        co_return std::unexpected(std::move(*error));
+      }
     }
     plan.in_place = own;
     plan.has_content = plan.has_content || compressed || (host.has_value() && !own);

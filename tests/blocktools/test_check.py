@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`whistler img check` finds and repairs what qemu-img check does: the same words, the same counts, the same status."""
 
+import json
 import os
 import shutil
 import struct
@@ -109,6 +110,19 @@ class SameAsQemuImg(unittest.TestCase):
     def test_zero_cluster_with_an_unaligned_host_cluster(self):
         self.every_repair(lambda image: image.set(image.l2 + 64, 1 << 63 | 0x2a01).done())
 
+    def test_reserved_bits(self):
+        self.every_repair(lambda image: image.set(image.l1, image.number(image.l1) | 2).done())
+        self.every_repair(lambda image: image.set(image.l2, image.number(image.l2) | 1 << 60).done())
+        self.every_repair(lambda image: image.set(image.l2 + 8, image.number(image.l2 + 8) | 4).done())
+
+    def test_last_header_extension_that_is_too_long(self):
+        def damage(image):
+            at = struct.unpack_from(">I", image.bytes, 100)[0]
+            while struct.unpack_from(">I", image.bytes, at)[0] != 0:
+                at += 8 + (struct.unpack_from(">I", image.bytes, at + 4)[0] + 7) // 8 * 8
+            image.set(at + 4, 1 << 24, ">I").done()
+        self.check(damage)
+
     def test_snapshot_beyond_the_width_of_the_counts(self):
         said = []
         for program in ("qemu-img", str(self.link)):
@@ -119,6 +133,55 @@ class SameAsQemuImg(unittest.TestCase):
                 done = subprocess.run([program, "snapshot", "-c", "s", path], capture_output=True, text=True, check=False)
                 said.append((done.returncode, done.stdout, done.stderr))
         self.assertEqual(said[0], said[1])
+
+
+class Hostile(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.image = os.path.join(self.folder.name, "a.qcow2")
+
+    def qemu(self, *words):
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd=self.folder.name)
+
+    def ours(self, *words, timeout=60):
+        return subprocess.run([WHISTLER, *words], cwd=self.folder.name, capture_output=True, text=True, check=False, timeout=timeout)
+
+    def test_refcount_table_that_names_one_block_everywhere(self):
+        self.qemu("qemu-img", "create", "-q", "-f", "qcow2", self.image, "4M")
+        damage = Damage(self.image)
+        for entry in range(damage.cluster // 8):
+            damage.set(damage.table + 8 * entry, damage.block)
+        damage.done()
+        self.assertNotEqual(self.ours("img", "check", self.image).returncode, 0)  # 268 million clusters, if one believes it
+        self.ours("img", "check", "-r", "all", self.image)
+        self.qemu("qemu-img", "check", "-q", self.image)
+
+    def test_raw_data_file_whose_clusters_lie_elsewhere(self):
+        self.qemu("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=d.raw,data_file_raw=on", self.image, "4M")
+        self.qemu("qemu-io", "-c", "write 0 128k", self.image)
+        damage = Damage(self.image)
+        damage.set(damage.l2, 1 << 63 | 0x20000).done()
+        for command in (["img", "convert", "-f", "qcow2", "-O", "raw", self.image, "out"], ["img", "map", "-f", "qcow2", self.image],
+                        ["io", "-r", "-c", "read 0 512", self.image], ["io", "-c", "write 0 512", self.image]):
+            done = self.ours(*command)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("host cluster offset 0x20000 does not match guest cluster offset: 0", done.stdout + done.stderr)
+            self.qemu("qemu-img", "check", "-q", self.image)
+
+    def test_bitmaps_take_memory_only_for_what_they_mark(self):
+        # Three of 512 MiB each; that is more than all may have, so that two are given up, and say so.
+        self.qemu("qemu-img", "create", "-q", "-f", "qcow2", self.image, "2T")
+        for name in ("a", "b", "c"):
+            self.qemu("qemu-img", "bitmap", "--add", "-g", "512", self.image, name)
+        with subprocess.Popen([WHISTLER, "io", "-c", "write 1T 64k", self.image], stdout=subprocess.DEVNULL) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        self.assertLess(usage.ru_maxrss, 400 << 10)
+        info = json.loads(subprocess.run(["qemu-img", "info", "--output=json", self.image], check=True, capture_output=True).stdout)
+        bitmaps = info["format-specific"]["data"]["bitmaps"]
+        self.assertEqual([(each["name"], "in-use" in each["flags"]) for each in bitmaps], [("a", False), ("b", True), ("c", True)])
 
 
 if __name__ == "__main__":
