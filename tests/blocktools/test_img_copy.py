@@ -136,14 +136,28 @@ class ConvertTest(ImageTest):
         self.create("-f", "raw", "s.raw", "1M")
         self.create("-f", "raw", "s2.raw", "2M")
         self.create("-f", "qcow2", "a.qcow2", "1M")
+        self.create("-f", "qcow2", "-o", "compat=v2", "v2.qcow2", "1M")
         for words in ("", "a", "-n -o x a b", "-m 0 a b", "-m 17 a b", "-S 100 a b", "-S x a b", "-C -c a b",
                       "--target-image-opts a b", "--target-is-zero a b", "-C -S 4k a b", "--salvage -C a b",
                       "--skip-broken-bitmaps a b", "-c -O raw s.raw x", "-O foo s.raw x", "-f foo s.raw x",
                       "nofile x", "-O qcow2 -l nosnap a.qcow2 x", "-l x s.raw x", "-n s2.raw s.raw",
                       "-t foo s.raw x", "-T foo s.raw x", "-r foo s.raw x", "--bitmaps -O qcow2 s.raw x",
                       "-l 1 s.raw s.raw x", "-c -O qcow2 -o preallocation=metadata s.raw x",
-                      "-B s.raw -F raw -O qcow2 s.raw s.raw x", "-O qcow2 -B s.raw s.raw x", "-Z"):
+                      "-B s.raw -F raw -O qcow2 s.raw s.raw x", "--bitmaps -O qcow2 v2.qcow2 x",
+                      "--bitmaps -O raw v2.qcow2 x", "-O qcow2 -B s.raw s.raw x", "-Z"):
             self.same_outcome("convert", *words.split())
+
+    def test_convert_does_not_wait_before_the_first_nor_after_the_last_request(self):
+        self.create("-f", "raw", "s.raw", "32k")
+        qemu_io(self.dir, "s.raw", "write -P 5 0 32k", form="raw")
+        begin = time.monotonic()
+        self.ok("convert", "-f", "raw", "-O", "raw", "-r", "10", "s.raw", "o.raw")
+        self.assertLess(time.monotonic() - begin, 5)
+        self.create("-f", "raw", "s.raw", "4M")
+        qemu_io(self.dir, "s.raw", "write -P 5 0 4M", form="raw")
+        begin = time.monotonic()
+        self.ok("convert", "-f", "raw", "-O", "raw", "-r", "4M", "s.raw", "o.raw")
+        self.assertGreater(time.monotonic() - begin, 0.35)
 
     def test_convert_progress_is_that_of_qemu_img(self):
         self.create("-f", "qcow2", "a.qcow2", "20M")

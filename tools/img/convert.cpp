@@ -77,7 +77,7 @@ class Convert {
       complain(call_, "Cannot use --target-is-zero when the destination image has a backing file");
       return 0;  // as QEMU ends
     }
-    if (settings_.bitmaps && target->node->qcow2 == nullptr) {
+    if (settings_.bitmaps && !can_hold_bitmaps(*target)) {
       complain(call_, fmt::format("Format driver '{}' does not support bitmaps", target->node->driver));
       return 1;
     }
@@ -128,6 +128,10 @@ class Convert {
     return false;
   }
 
+  [[nodiscard]] static bool can_hold_bitmaps(const OpenNode& image) {
+    return image.node->qcow2 != nullptr && image.node->qcow2->header().version >= 3;
+  }
+
   /// What can be known to be wrong before anything is made.
   bool check_target() {
     const auto& format = settings_.target.format;
@@ -164,7 +168,7 @@ class Convert {
       if (sources_.size() > 1) {
         return refuse("Copying bitmaps only possible with single source");
       }
-      if (sources_[0].node->qcow2 == nullptr) {
+      if (!can_hold_bitmaps(sources_[0])) {
         return refuse("Source lacks bitmap support");
       }
       if (!settings_.skip_create && format != "qcow2") {
