@@ -183,6 +183,8 @@ class SameOutput(unittest.TestCase):
         for words in (("t", "3M"), ("t", "1M"), ("--shrink", "t", "1M"), ("t", "+1M"), ("--shrink", "t", "-1M"),
                       ("-q", "t", "8M"), ("t", "x"), ("t", "-10G"), ("t",), (), ("t", "1M", "2M"), ("t", "+0"),
                       ("--preallocation=x", "t", "1M"), ("--preallocation=full", "t", "1M"), ("t.raw", "4M"),
+                      ("t", "9000001"), ("--shrink", "t", "1000001"), ("--preallocation=full", "t", "9000001"),
+                      ("--preallocation=metadata", "-f", "raw", "t.raw", "6M"),
                       ("-f", "raw", "t.raw", "5M"), ("--preallocation=metadata", "t", "16M"), ("none", "1M")):
             with self.subTest(words):
                 self.same("resize", *words)

@@ -109,6 +109,10 @@ class SameAsQemuIo(unittest.TestCase):
 
     def test_truncate(self):
         self.commands("a.qcow2", "truncate -m foo 5M", "truncate 5M", "length", "truncate 1 2", "truncate 4M", "length")
+        for image in ("a.qcow2", "base.raw"):
+            for mode in ("metadata", "falloc", "full"):
+                self.commands(image, f"truncate -m {mode} 512k", "length", f"truncate -m {mode} 5M", "length",
+                              f"truncate -m {mode} 1000001", "length")
 
     def test_copy_on_read_and_snapshot(self):
         self.commands("over.qcow2", "read 0 4k", "map", "read -P 0x55 0 64k", "read 256k 128k", "map", options=["-C"])

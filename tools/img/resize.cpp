@@ -4,6 +4,7 @@
 #include "tools/img/commands.hpp"
 #include "tools/img/opening.hpp"
 #include "tools/img/options.hpp"
+#include "tools/img/size_change.hpp"
 
 namespace whistler::tools {
 
@@ -18,19 +19,6 @@ struct ResizeSettings {
   int relative = 0;
   std::uint64_t bytes = 0;
 };
-
-std::optional<Preallocation> parse_mode(const std::string& text) {
-  if (text == "off") {
-    return Preallocation::kOff;
-  }
-  if (text == "metadata") {
-    return Preallocation::kMetadata;
-  }
-  if (text == "falloc") {
-    return Preallocation::kFalloc;
-  }
-  return text == "full" ? std::optional(Preallocation::kFull) : std::nullopt;
-}
 
 /// "+1G", "-1G" or "1G"; false after a complaint.
 bool take_size(const Call& call, std::string text, ResizeSettings& settings) {
@@ -51,15 +39,6 @@ bool take_size(const Call& call, std::string text, ResizeSettings& settings) {
              "means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.");
   }
   return false;
-}
-
-Result<void> change_size(Ring& ring, BlockDevice& device, std::uint64_t old_size, std::uint64_t new_size,
-                         Preallocation mode) {
-  auto done = sync_wait(ring, device.resize(new_size));
-  if (done && mode != Preallocation::kOff) {
-    done = sync_wait(ring, device.preallocate(old_size, device.size() - old_size, mode));
-  }
-  return done;
 }
 
 int resize(const Call& call, Ring& ring, const ResizeSettings& settings, OpenNode& image) {
@@ -87,7 +66,9 @@ int resize(const Call& call, Ring& ring, const ResizeSettings& settings, OpenNod
              "performing such an operation, make sure there is no important data there.");
     return 1;
   }
-  if (const auto done = change_size(ring, *image.device, current, wanted, settings.preallocation); !done) {
+  const auto done =
+      sync_wait(ring, change_size(*image.device, {image.node->driver, wanted, settings.preallocation}));
+  if (!done) {
     complain(call, tool_text(done.error()));
     return 1;
   }
@@ -125,7 +106,7 @@ int img_resize(const Call& call) {
       case 'q': settings.quiet = true; break;
       case kImageOpts: settings.image.image_opts = true; break;
       case kPreallocation: {
-        const auto mode = parse_mode(reader.argument());
+        const auto mode = parse_preallocation(reader.argument());
         if (!mode) {
           complain(call, fmt::format("Invalid preallocation mode '{}'", reader.argument()));
           return 1;

@@ -2,10 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <string_view>
+#include <optional>
 
+#include "tools/img/size_change.hpp"
 #include "tools/io/command.hpp"
 #include "tools/io/image_info.hpp"
 #include "tools/io/numbers.hpp"
@@ -55,15 +55,14 @@ bool discard_command(Session& session, Words& words, const Command& command) {
 }
 
 bool truncate_command(Session& session, Words& words, const Command& command) {
-  constexpr std::array<std::string_view, 4> kModes = {"off", "metadata", "falloc", "full"};
-  std::string_view mode = "off";
+  auto mode = std::optional(Preallocation::kOff);
   for (int option = 0; (option = words.next_option("m:")) != -1;) {
     if (option != 'm') {
       return usage(command);
     }
-    mode = Words::value();
-    if (std::find(kModes.begin(), kModes.end(), mode) == kModes.end()) {
-      session.complain(fmt::format("Invalid preallocation mode '{}'", mode));
+    mode = parse_preallocation(Words::value());
+    if (!mode) {
+      session.complain(fmt::format("Invalid preallocation mode '{}'", Words::value()));
       return false;
     }
   }
@@ -74,7 +73,7 @@ bool truncate_command(Session& session, Words& words, const Command& command) {
   if (!size) {
     return false;
   }
-  const auto resized = session.wait(resize_with(session.image(), *size, std::string(mode)));
+  const auto resized = session.wait(change_size(session.device(), {session.image().format, *size, *mode}));
   if (!resized) {
     session.complain(resized.error().message);
     return false;

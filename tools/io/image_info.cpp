@@ -34,19 +34,4 @@ bool is_allocated(const OpenedImage& image, const BlockStatus& status) {
   return image.format == "raw" || status.data;
 }
 
-Task<Result<void>> resize_with(OpenedImage& image, std::uint64_t bytes, std::string mode) {
-  if (image.qcow2 != nullptr && bytes % 512 != 0) {
-    co_return fail(ErrorCode::kInvalid, "The new size must be a multiple of 512");
-  }
-  const auto old_size = image.device->size();
-  auto done = co_await image.device->resize(bytes);
-  if (done && mode != "off" && bytes > old_size) {
-    const auto how = mode == "metadata" ? Preallocation::kMetadata
-                     : mode == "falloc" ? Preallocation::kFalloc
-                                        : Preallocation::kFull;
-    done = co_await image.device->preallocate(old_size, bytes - old_size, how);
-  }
-  co_return done;
-}
-
 }  // namespace whistler::tools::io

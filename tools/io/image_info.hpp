@@ -15,7 +15,4 @@ bool print_info(Ring& ring, const OpenedImage& image);
 /// Whether what `status` describes is this image's own, rather than its backing file's.
 [[nodiscard]] bool is_allocated(const OpenedImage& image, const BlockStatus& status);
 
-/// Changes the size; `mode` says how new space is prepared ("off", "metadata", "falloc", "full").
-[[nodiscard]] Task<Result<void>> resize_with(OpenedImage& image, std::uint64_t bytes, std::string mode);
-
 }  // namespace whistler::tools::io
