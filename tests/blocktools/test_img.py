@@ -190,6 +190,21 @@ class SameOutput(unittest.TestCase):
                 self.same("resize", *words)
                 self.same("info", "t")
 
+    def test_snapshots_are_deleted_by_name_only(self):
+        self.same("create", "-q", "-f", "qcow2", "t", "1M")
+        for words in (("-c", "foo"), ("-d", "1"), ("-a", "1"), ("-a", "2"), ("-a", "foo"), ("-c", "1"), ("-d", "2"),
+                      ("-l",), ("-d", "1"), ("-d", "foo"), ("-l",)):
+            with self.subTest(words):
+                ours = self.same("snapshot", *words, "t")
+                self.assertNotIn("internal", ours)
+
+    def test_snapshots_of_formats_without_them(self):
+        for image_format in ("vdi", "vpc"):
+            self.same("create", "-q", "-f", image_format, "t", "1M")
+            for words in (("-c", "x"), ("-a", "x"), ("-d", "x"), ("-l",)):
+                with self.subTest((image_format, words)):
+                    self.same("snapshot", *words, "t")
+
     def test_amend(self):
         self.same("create", "-q", "-f", "qcow2", "base", "1M")
         self.same("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "t", "4M")

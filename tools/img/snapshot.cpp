@@ -1,6 +1,7 @@
 // img snapshot: lists, makes, applies and deletes internal snapshots.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 
@@ -39,6 +40,25 @@ int list(const Call& call, Ring& ring, const Node& node) {
   return 0;
 }
 
+/// Takes names only, though apply() takes ids as well: what was meant to stay must not be deleted.
+int remove(const Call& call, Ring& ring, qcow2::Snapshots& snapshots, const std::string& name) {
+  const auto refuse = [&](const std::string& why) {
+    complain(call, fmt::format("Could not delete snapshot '{}': {}", name, why));
+    return 1;
+  };
+  const auto list = sync_wait(ring, snapshots.list());
+  if (!list) {
+    return refuse(tool_text(list.error()));
+  }
+  const auto found = std::find_if(list->begin(), list->end(),
+                                  [&](const qcow2::Snapshot& snapshot) { return snapshot.name == name; });
+  if (found == list->end()) {
+    return refuse("snapshot not found");
+  }
+  const auto done = sync_wait(ring, snapshots.remove(found->id));
+  return done ? 0 : refuse(tool_text(done.error()));
+}
+
 int change(const Call& call, Ring& ring, const Node& node, int action, const std::string& name) {
   if (node.qcow2 == nullptr) {
     switch (action) {
@@ -47,7 +67,7 @@ int change(const Call& call, Ring& ring, const Node& node, int action, const std
                                    std::generic_category().message(ENOTSUP)));
         return 1;
       case 'a':
-        complain(call, fmt::format("Could not apply snapshot '{}': Block driver does not support internal "
+        complain(call, fmt::format("Could not apply snapshot '{}': Block driver does not support "
                                    "snapshots",
                                    name));
         return 1;
@@ -75,13 +95,7 @@ int change(const Call& call, Ring& ring, const Node& node, int action, const std
     }
     return done ? 0 : 1;
   }
-  const auto done = sync_wait(ring, snapshots.remove(name));
-  if (!done) {
-    complain(call, fmt::format("Could not delete snapshot '{}': {}", name,
-                               done.error().code == ErrorCode::kNotFound ? "snapshot not found"
-                                                                         : tool_text(done.error())));
-  }
-  return done ? 0 : 1;
+  return remove(call, ring, snapshots, name);
 }
 
 }  // namespace
