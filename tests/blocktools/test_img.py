@@ -221,6 +221,18 @@ class SameOutput(unittest.TestCase):
         self.same("amend", "-o", "size=1M", "-f", "raw", "base")
 
     def test_refcount_blocks_that_come_in_advance_keep_the_image_clean(self):
+    def test_amend_looks_at_all_options_before_it_changes_something(self):
+        self.same("create", "-q", "-f", "raw", "base", "1M")
+        self.same("create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw", "over")
+        self.same("create", "-q", "-f", "qcow2", "t", "1M")
+        for options in ("backing_fmt=raw", "backing_file=base", "backing_file=base,backing_fmt=raw", "backing_file=",
+                        "data_file=x,backing_fmt=qcow2", "data_file=d,extended_l2=on,bogus=1",
+                        "extended_l2=on,lazy_refcounts=x", "compat=v3,extended_l2=on", "refcount_bits=3,data_file=x",
+                        "bogus=1,extended_l2=on", "compat=x,data_file=x", "encrypt.state=active,data_file=x"):
+            for image in ("over", "t"):
+                with self.subTest((options, image)):
+                    self.same("amend", "-o", options, image)
+
         small = "cluster_size=512,refcount_bits=64"  # a block for each 32 KiB
         self.same("create", "-q", "-f", "qcow2", "-o", f"{small},preallocation=metadata", "t", "24M")
         self.same("create", "-q", "-f", "qcow2", "-o", small, "u", "24M")

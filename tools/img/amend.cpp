@@ -57,24 +57,31 @@ class AmendProgress {
 Result<void> amend_backing(const qcow2::Image& image, const Options& values) {
   const auto file = option_text(values, "backing_file");
   const auto format = option_text(values, "backing_fmt");
-  if ((file && *file != image.header().backing_file.value_or("")) ||
-      (format && *format != image.header().backing_format().value_or(""))) {
+  // Of the two, one that is not given is another one, as QEMU has it.
+  if ((file || format) &&
+      (file != image.header().backing_file || format != image.header().backing_format())) {
     return refuse("Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.");
+  }
+  return {};
+}
+
+Result<void> check_data_file(const qcow2::Image& image, const Options& values) {
+  if (values.contains("data_file") && !image.header().geometry().external_data) {
+    return refuse("data-file can only be set for images that use an external data file");
+  }
+  const bool raw = (image.header().autoclear & qcow2::kRawExternalData) != 0;
+  if (option_flag(values, "data_file_raw", false).value_or(false) && !raw) {
+    return refuse("data-file-raw cannot be set on existing images");
   }
   return {};
 }
 
 Result<void> amend_data_file(Ring& ring, qcow2::Image& image, const Options& values) {
   qcow2::Amender amender(image);
-  if (const auto raw = values.find("data_file_raw"); raw != values.end()) {
-    const bool now = (image.header().autoclear & qcow2::kRawExternalData) != 0;
-    if (raw->get<bool>() && !now) {
-      return refuse("data-file-raw cannot be set on existing images");
-    }
-    if (!raw->get<bool>() && now) {
-      if (auto done = sync_wait(ring, amender.drop_raw_data_file()); !done) {
-        return done;
-      }
+  const bool raw = (image.header().autoclear & qcow2::kRawExternalData) != 0;
+  if (raw && !option_flag(values, "data_file_raw", true).value_or(true)) {
+    if (auto done = sync_wait(ring, amender.drop_raw_data_file()); !done) {
+      return done;
     }
   }
   if (const auto name = option_text(values, "data_file")) {
@@ -91,6 +98,9 @@ Result<void> amend_qcow2(Ring& ring, qcow2::Image& image, const Options& values,
       return refuse(fmt::format("Unknown compatibility level {}", *level));
     }
     version = wanted.value_or(version);
+  }
+  if (auto ok = check_data_file(image, values); !ok) {
+    return ok;
   }
   const auto bits = option_size(values, "refcount_bits").value_or(std::nullopt);
   if (bits && (!std::has_single_bit(*bits) || *bits > 64)) {
@@ -169,7 +179,7 @@ int amend(const Call& call, Ring& ring, const AmendSettings& settings, OpenNode&
     complain(call, fmt::format("Format driver '{}' does not support option amendment", driver));
     return 1;
   }
-  const std::vector<OptionSpec> specs(format->amend_options.begin(), format->amend_options.end());
+  std::vector<OptionSpec> specs(format->amend_options.begin(), format->amend_options.end());
   std::vector<GivenOption> given;
   for (const auto& text : settings.options) {
     const auto part = split_option_list(text);
@@ -178,15 +188,9 @@ int amend(const Call& call, Ring& ring, const AmendSettings& settings, OpenNode&
   const auto values = read_values(specs, given);
   if (!values) {
     complain(call, tool_text(values.error()));
-    for (const auto& option : given) {
-      const auto known = [&](const OptionSpec& spec) { return spec.name == option.name; };
-      if (std::any_of(specs.begin(), specs.end(), known)) {
-        continue;
-      }
-      if (std::any_of(format->options.begin(), format->options.end(), known)) {
-        fmt::print(stderr, "This option is only supported for image creation\n");
-      }
-      break;
+    specs.insert(specs.end(), format->options.begin(), format->options.end());
+    if (read_values(specs, given)) {
+      fmt::print(stderr, "This option is only supported for image creation\n");
     }
     return 1;
   }
