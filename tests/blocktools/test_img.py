@@ -181,6 +181,18 @@ class SameOutput(unittest.TestCase):
         self.same("create", "-q", "-f", "qcow2", "t", "2M")
         self.same("create", "-q", "-f", "raw", "t.raw", "2M")
         for words in (("t", "3M"), ("t", "1M"), ("--shrink", "t", "1M"), ("t", "+1M"), ("--shrink", "t", "-1M"),
+    def test_measure_looks_at_some_options_only(self):
+        for options in ("compat=v3", "compat=v2", "compat=1.1", "compat=0.10", "compression_type=lzo", "bogus=1",
+                        "compression_type=zstd,compat=0.10", "cluster_size=abc", "cluster_size=3k,compat=v3",
+                        "lazy_refcounts=maybe", "lazy_refcounts=on,compat=0.10", "preallocation=foo,compat=v3",
+                        "preallocation=foo", "refcount_bits=1,compat=0.10", "extended_l2=on,cluster_size=4k",
+                        "data_file_raw=on", "backing_file=x,preallocation=full", "encrypt.format=foo",
+                        "encryption=on", "encrypt.format=luks", "encrypt.key-secret=s", "size=3M"):
+            with self.subTest(options):
+                self.same("measure", "-O", "qcow2", "-o", options, "--size", "1M")
+        for image_format in ("raw", "luks", "vdi", "bogus"):
+            self.same("measure", "-O", image_format, "-o", "bogus=1", "--size", "1M")
+
                       ("-q", "t", "8M"), ("t", "x"), ("t", "-10G"), ("t",), (), ("t", "1M", "2M"), ("t", "+0"),
                       ("--preallocation=x", "t", "1M"), ("--preallocation=full", "t", "1M"), ("t.raw", "4M"),
                       ("t", "9000001"), ("--shrink", "t", "1000001"), ("--preallocation=full", "t", "9000001"),

@@ -97,20 +97,27 @@ Result<std::optional<std::uint64_t>> bitmap_bytes(Ring& ring, const Node& node, 
 
 /// Bytes of the LUKS header inside a qcow2 file made with these options.
 Result<std::uint64_t> crypto_header_bytes(const Options& values) {
-  const auto encryption = read_encryption(values);
+  if (option_text(values, "encrypt.format") != "luks") {
+    return std::uint64_t{0};
+  }
+  auto without_alias = values;
+  without_alias.erase("encryption");
+  const auto encryption = read_encryption(without_alias);
   if (!encryption) {
     return std::unexpected(encryption.error());
-  }
-  if (!*encryption || (*encryption)->method != qcow2::CryptMethod::kLuks) {
-    return std::uint64_t{0};
   }
   return crypto::Luks::payload_offset((*encryption)->luks);
 }
 
 Result<Needs> measure_qcow2(Ring& ring, const OpenNode* source, const Options& values, std::uint64_t size) {
-  auto sized = values;
-  sized["size"] = size;
-  if (auto ok = check_qcow2_values(sized); !ok) {
+  if (auto ok = check_measured_values(values); !ok) {
+    return std::unexpected(ok.error());
+  }
+  const auto header = crypto_header_bytes(values);
+  if (!header) {
+    return std::unexpected(header.error());
+  }
+  if (auto ok = check_measured_size(values, size); !ok) {
     return std::unexpected(ok.error());
   }
   const auto cluster = option_size(values, "cluster_size").value_or(std::nullopt).value_or(65536);
@@ -135,10 +142,6 @@ Result<Needs> measure_qcow2(Ring& ring, const OpenNode* source, const Options& v
   }
   if (preallocation == "full" || preallocation == "falloc") {
     required = align_up(size, cluster);
-  }
-  const auto header = crypto_header_bytes(values);
-  if (!header) {
-    return std::unexpected(header.error());
   }
   needs.fully_allocated =
       full_qcow2_bytes(size, cluster, refcount_bits, extended) + align_up(*header, cluster);
@@ -170,6 +173,9 @@ int measure(const Call& call, Ring& ring, const MeasureSettings& settings, const
   const auto values = read_target_options(target, specs);
   if (!values) {
     complain(call, tool_text(values.error()));
+    if (is_creatable(settings.format)) {
+      complain(call, fmt::format("Invalid options for file format '{}'", settings.format));
+    }
     return 1;
   }
   auto size = source != nullptr ? source->device->size() : settings.size.value_or(0);

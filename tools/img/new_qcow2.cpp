@@ -10,6 +10,7 @@
 #include "base/unique_fd.hpp"
 #include "block/create.hpp"
 #include "tools/img/encryption.hpp"
+#include "tools/img/size_change.hpp"
 
 namespace whistler::tools {
 
@@ -75,21 +76,11 @@ std::uint64_t number(const Options& values, const char* key, std::uint64_t other
   return found != values.end() && found->is_number() ? found->get<std::uint64_t>() : otherwise;
 }
 
-Result<Preallocation> parse_preallocation(const Options& values) {
+Result<Preallocation> read_preallocation(const Options& values) {
   const auto text = option_text(values, "preallocation").value_or("off");
-  if (text == "off") {
-    return Preallocation::kOff;
-  }
-  if (text == "metadata") {
-    return Preallocation::kMetadata;
-  }
-  if (text == "falloc") {
-    return Preallocation::kFalloc;
-  }
-  if (text == "full") {
-    return Preallocation::kFull;
-  }
-  return refuse(fmt::format("Parameter 'preallocation' does not accept value '{}'", text));
+  const auto mode = parse_preallocation(text);
+  return mode ? Result<Preallocation>(*mode)
+              : refuse(fmt::format("Parameter 'preallocation' does not accept value '{}'", text));
 }
 
 Result<qcow2::CreateOptions> read_qcow2_values(const Options& values) {
@@ -101,7 +92,7 @@ Result<qcow2::CreateOptions> read_qcow2_values(const Options& values) {
     return refuse(fmt::format("Parameter 'version' does not accept value '{}'", level));
   }
   options.version = *version;
-  const auto preallocation = parse_preallocation(values);
+  const auto preallocation = read_preallocation(values);
   if (!preallocation) {
     return std::unexpected(preallocation.error());
   }
@@ -128,17 +119,37 @@ Result<qcow2::CreateOptions> read_qcow2_values(const Options& values) {
   return options;
 }
 
+Result<void> check_cluster_size(std::uint64_t bytes, bool extended_l2) {
+  if (!std::has_single_bit(bytes) || bytes < 512 || bytes > (2U << 20)) {
+    return refuse("Cluster size must be a power of two between 512 and 2048k");
+  }
+  if (extended_l2 && bytes < 16384) {
+    return refuse("Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
+  }
+  return {};
+}
+
+/// `hint`: the option that helps.
+Result<void> check_refcount_bits(std::uint64_t bits, bool v2, std::string_view hint) {
+  if (!std::has_single_bit(bits) || bits > 64) {
+    return refuse("Refcount width must be a power of two and may not exceed 64 bits");
+  }
+  if (v2 && bits != 16) {
+    return refuse(
+        fmt::format("Different refcount widths than 16 bits require compatibility level 1.1 or above (use {} "
+                    "or greater)",
+                    hint));
+  }
+  return {};
+}
+
 Result<void> check_together(const qcow2::CreateOptions& options) {
   const bool v2 = options.version < 3;
-  if (!std::has_single_bit(options.cluster_size) || options.cluster_size < 512 ||
-      options.cluster_size > (2U << 20)) {
-    return refuse("Cluster size must be a power of two between 512 and 2048k");
+  if (auto ok = check_cluster_size(options.cluster_size, options.extended_l2 && !v2); !ok) {
+    return ok;
   }
   if (options.extended_l2 && v2) {
     return too_new("Extended L2 entries are");
-  }
-  if (options.extended_l2 && options.cluster_size < 16384) {
-    return refuse("Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
   }
   if (options.preallocation != Preallocation::kOff && options.backing_file && !options.extended_l2) {
     return refuse("Backing file and preallocation can only be used at the same time if extended_l2 is on");
@@ -149,13 +160,8 @@ Result<void> check_together(const qcow2::CreateOptions& options) {
   if (v2 && options.lazy_refcounts) {
     return too_new("Lazy refcounts");
   }
-  if (!std::has_single_bit(options.refcount_bits) || options.refcount_bits > 64) {
-    return refuse("Refcount width must be a power of two and may not exceed 64 bits");
-  }
-  if (v2 && options.refcount_bits != 16) {
-    return refuse(
-        "Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or "
-        "greater)");
+  if (auto ok = check_refcount_bits(options.refcount_bits, v2, "version=v3"); !ok) {
+    return ok;
   }
   if (options.data_file_raw && !options.data_file) {
     return refuse("data-file-raw requires data-file");
@@ -219,15 +225,30 @@ std::optional<unsigned> parse_qcow2_version(std::string_view text) {
   return text == "v3" || text == "1.1" ? std::optional(3U) : std::nullopt;
 }
 
-Result<void> check_qcow2_values(const Options& values) {
-  const auto options = read_qcow2_values(values);
-  if (!options) {
-    return std::unexpected(options.error());
-  }
-  if (auto ok = check_together(*options); !ok) {
+Result<void> check_measured_values(const Options& values) {
+  const auto cluster = number(values, "cluster_size", 65536);
+  if (auto ok = check_cluster_size(cluster, flag(values, "extended_l2")); !ok) {
     return ok;
   }
-  return qcow2::check_options(*options)
+  // Not by the names of versions that create takes besides.
+  const auto level = option_text(values, "compat").value_or("1.1");
+  if (level != "0.10" && level != "1.1") {
+    return refuse(fmt::format("Invalid compatibility level: '{}'", level));
+  }
+  const auto refcount_bits = number(values, "refcount_bits", 16);
+  if (auto ok = check_refcount_bits(refcount_bits, level == "0.10", "compat=1.1"); !ok) {
+    return ok;
+  }
+  const auto preallocation = option_text(values, "preallocation").value_or("off");
+  return parse_preallocation(preallocation) ? Result<void>{}
+                                            : refuse("invalid parameter value: " + preallocation);
+}
+
+Result<void> check_measured_size(const Options& values, std::uint64_t size) {
+  const qcow2::CreateOptions options{.size = size,
+                                     .cluster_size = number(values, "cluster_size", 65536),
+                                     .extended_l2 = flag(values, "extended_l2")};
+  return qcow2::check_options(options)
              ? Result<void>{}
              : refuse("The image size is too large (try using a larger cluster size)");
 }

@@ -16,7 +16,9 @@ namespace whistler::tools {
 
 /// Whether "v2", "0.10" etc. name a version; its number.
 [[nodiscard]] std::optional<unsigned> parse_qcow2_version(std::string_view text);
-/// What `measure` needs of the options: QEMU's complaint if they do not go together.
-[[nodiscard]] Result<void> check_qcow2_values(const Options& values);
+/// QEMU's complaint about the options that `measure` looks at; it takes no notice of the others.
+[[nodiscard]] Result<void> check_measured_values(const Options& values);
+/// Whether an image made with them can be as large.
+[[nodiscard]] Result<void> check_measured_size(const Options& values, std::uint64_t size);
 
 }  // namespace whistler::tools
