@@ -97,7 +97,11 @@ class SameOutput(unittest.TestCase):
 
     def test_help_of_options(self):
         for words in (("create", "-f", "qcow2", "-o", "help"), ("create", "-f", "raw", "-o", "help"),
-                      ("create", "-f", "qcow2", "-o", "help", "x"), ("create", "-f", "raw", "-o", "help", "x"),
+                      ("create", "-f", "qcow2", "-o", "help", "x"), ("convert", "-O", "qcow2", "-o", "help", "none", "x"),
+                      ("convert", "-O", "vpc", "-o", "?"), ("convert", "-O", "vpc", "-o", "help,foo=bar", "x"),
+                      ("convert", "-O", "qcow2", "-o", "help", "none", "foo:x"),
+                      ("convert", "-O", "qcow2", "-c", "-C", "-o", "help"),
+                      ("create", "-f", "raw", "-o", "help", "x"),
                       ("amend", "-f", "qcow2", "-o", "help"), ("create", "-f", "nothing", "-o", "help")):
             with self.subTest(words):
                 self.same(*words)
@@ -177,10 +181,6 @@ class SameOutput(unittest.TestCase):
             with self.subTest(words):
                 self.same("measure", *words)
 
-    def test_resize(self):
-        self.same("create", "-q", "-f", "qcow2", "t", "2M")
-        self.same("create", "-q", "-f", "raw", "t.raw", "2M")
-        for words in (("t", "3M"), ("t", "1M"), ("--shrink", "t", "1M"), ("t", "+1M"), ("--shrink", "t", "-1M"),
     def test_measure_looks_at_some_options_only(self):
         for options in ("compat=v3", "compat=v2", "compat=1.1", "compat=0.10", "compression_type=lzo", "bogus=1",
                         "compression_type=zstd,compat=0.10", "cluster_size=abc", "cluster_size=3k,compat=v3",
@@ -193,6 +193,10 @@ class SameOutput(unittest.TestCase):
         for image_format in ("raw", "luks", "vdi", "bogus"):
             self.same("measure", "-O", image_format, "-o", "bogus=1", "--size", "1M")
 
+    def test_resize(self):
+        self.same("create", "-q", "-f", "qcow2", "t", "2M")
+        self.same("create", "-q", "-f", "raw", "t.raw", "2M")
+        for words in (("t", "3M"), ("t", "1M"), ("--shrink", "t", "1M"), ("t", "+1M"), ("--shrink", "t", "-1M"),
                       ("-q", "t", "8M"), ("t", "x"), ("t", "-10G"), ("t",), (), ("t", "1M", "2M"), ("t", "+0"),
                       ("--preallocation=x", "t", "1M"), ("--preallocation=full", "t", "1M"), ("t.raw", "4M"),
                       ("t", "9000001"), ("--shrink", "t", "1000001"), ("--preallocation=full", "t", "9000001"),
@@ -217,6 +221,18 @@ class SameOutput(unittest.TestCase):
                 with self.subTest((image_format, words)):
                     self.same("snapshot", *words, "t")
 
+    def test_amend_looks_at_all_options_before_it_changes_something(self):
+        self.same("create", "-q", "-f", "raw", "base", "1M")
+        self.same("create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw", "over")
+        self.same("create", "-q", "-f", "qcow2", "t", "1M")
+        for options in ("backing_fmt=raw", "backing_file=base", "backing_file=base,backing_fmt=raw", "backing_file=",
+                        "data_file=x,backing_fmt=qcow2", "data_file=d,extended_l2=on,bogus=1",
+                        "extended_l2=on,lazy_refcounts=x", "compat=v3,extended_l2=on", "refcount_bits=3,data_file=x",
+                        "bogus=1,extended_l2=on", "compat=x,data_file=x", "encrypt.state=active,data_file=x"):
+            for image in ("over", "t"):
+                with self.subTest((options, image)):
+                    self.same("amend", "-o", options, image)
+
     def test_amend(self):
         self.same("create", "-q", "-f", "qcow2", "base", "1M")
         self.same("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "t", "4M")
@@ -233,18 +249,6 @@ class SameOutput(unittest.TestCase):
         self.same("amend", "-o", "size=1M", "-f", "raw", "base")
 
     def test_refcount_blocks_that_come_in_advance_keep_the_image_clean(self):
-    def test_amend_looks_at_all_options_before_it_changes_something(self):
-        self.same("create", "-q", "-f", "raw", "base", "1M")
-        self.same("create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw", "over")
-        self.same("create", "-q", "-f", "qcow2", "t", "1M")
-        for options in ("backing_fmt=raw", "backing_file=base", "backing_file=base,backing_fmt=raw", "backing_file=",
-                        "data_file=x,backing_fmt=qcow2", "data_file=d,extended_l2=on,bogus=1",
-                        "extended_l2=on,lazy_refcounts=x", "compat=v3,extended_l2=on", "refcount_bits=3,data_file=x",
-                        "bogus=1,extended_l2=on", "compat=x,data_file=x", "encrypt.state=active,data_file=x"):
-            for image in ("over", "t"):
-                with self.subTest((options, image)):
-                    self.same("amend", "-o", options, image)
-
         small = "cluster_size=512,refcount_bits=64"  # a block for each 32 KiB
         self.same("create", "-q", "-f", "qcow2", "-o", f"{small},preallocation=metadata", "t", "24M")
         self.same("create", "-q", "-f", "qcow2", "-o", small, "u", "24M")

@@ -144,8 +144,19 @@ class ConvertTest(ImageTest):
                       "-t foo s.raw x", "-T foo s.raw x", "-r foo s.raw x", "--bitmaps -O qcow2 s.raw x",
                       "-l 1 s.raw s.raw x", "-c -O qcow2 -o preallocation=metadata s.raw x",
                       "-B s.raw -F raw -O qcow2 s.raw s.raw x", "--bitmaps -O qcow2 v2.qcow2 x",
+                      "-O raw -o static=on s.raw x", "-O qcow2 -o cluster_size=abc s.raw x", "-O qcow2 -o , s.raw x",
+                      "-c -O raw -o static=on s.raw x", "--bitmaps -O raw -o static=on a.qcow2 x",
+                      "-O qcow2 -o cluster_size=3k s.raw x", "-O qcow2 -o bogus=1 s.raw foo:x",
+                      "-B s.raw -F raw -O foo s.raw s.raw x", "-B s.raw -F raw -O raw -o static=on s.raw x",
                       "--bitmaps -O raw v2.qcow2 x", "-O qcow2 -B s.raw s.raw x", "-Z"):
             self.same_outcome("convert", *words.split())
+
+    def test_convert_makes_the_target_as_large_as_the_source_whatever_size_says(self):
+        self.create("-f", "raw", "s.raw", "1M")
+        for form in ("qcow2", "raw"):
+            for size in ("3M", "512k"):
+                self.ok("convert", "-f", "raw", "-O", form, "-o", f"size={size}", "s.raw", "o")
+                self.assertEqual(json.loads(self.ok("info", "--output=json", "o"))["virtual-size"], 1 << 20)
 
     def test_convert_does_not_wait_before_the_first_nor_after_the_last_request(self):
         self.create("-f", "raw", "s.raw", "32k")

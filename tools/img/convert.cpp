@@ -48,12 +48,7 @@ class Convert {
     }
     auto name = settings_.target;
     if (!settings_.skip_create) {
-      const NewTarget plan{.path = settings_.target.name,
-                           .format = settings_.target.format,
-                           .size = total_,
-                           .options = settings_.options,
-                           .backing_file = settings_.backing_file,
-                           .backing_format = settings_.backing_format};
+      const auto plan = plan_of_target();
       name.more = target_keys(plan);
       const auto created = create_target(ring_, plan);
       if (!created) {
@@ -96,6 +91,16 @@ class Convert {
  private:
   [[nodiscard]] bool has_backing() const { return settings_.backing_file.has_value(); }
 
+  [[nodiscard]] NewTarget plan_of_target() const {
+    return {.path = settings_.target.name,
+            .format = settings_.target.format,
+            .size = total_,
+            .options = settings_.options,
+            .size_is_given = true,
+            .backing_file = settings_.backing_file,
+            .backing_format = settings_.backing_format};
+  }
+
   bool open_sources() {
     auto flags = settings_.source_flags;
     flags.read_only = true;
@@ -135,16 +140,10 @@ class Convert {
   /// What can be known to be wrong before anything is made.
   bool check_target() {
     const auto& format = settings_.target.format;
-    if (has_backing() && sources_.size() > 1) {
-      return refuse(
-          "Having a backing file for the target makes no sense when concatenating multiple input images");
-    }
     if (!settings_.skip_create) {
-      if (!is_format(format)) {
-        return refuse(fmt::format("Unknown file format '{}'", format));
-      }
-      if (!is_creatable(format)) {
-        return refuse(fmt::format("Format driver '{}' does not support image creation", format));
+      std::vector<OptionSpec> specs;
+      if (const auto values = read_target_options(plan_of_target(), specs); !values) {
+        return refuse(tool_text(values.error()));
       }
       if (settings_.backing_option && format == "raw") {
         return refuse(fmt::format("Backing file not supported for file format '{}'", format));
@@ -152,6 +151,12 @@ class Convert {
       if (settings_.backing_format && format == "raw") {
         return refuse(fmt::format("Backing file format not supported for file format '{}'", format));
       }
+    }
+    if (has_backing() && sources_.size() > 1) {
+      return refuse(
+          "Having a backing file for the target makes no sense when concatenating multiple input images");
+    }
+    if (!settings_.skip_create) {
       if (has_backing() && !settings_.backing_format) {
         return refuse("Use of backing file requires explicit backing format");
       }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "block/node_options.hpp"
 #include "tools/img/options.hpp"
 #include "tools/img/target.hpp"
@@ -45,7 +47,13 @@ bool take(const Call& call, int code, const std::string& argument, ConvertSettin
     case 'C': settings.copy_offload = true; break;
     case 'c': settings.compress = true; break;
     case 'F': settings.backing_format = argument; break;
-    case 'o': settings.options.push_back(argument); break;
+    case 'o':
+      if (!is_option_list(argument)) {
+        complain(call, fmt::format("Invalid option list: {}", argument));
+        return false;
+      }
+      settings.options.push_back(argument);
+      break;
     case 'l': settings.snapshot = read_wanted_snapshot(call, argument); return settings.snapshot.has_value();
     case 'S':
       number = parse_number(call, "buffer size for sparse output", argument);
@@ -170,6 +178,10 @@ std::optional<int> read_convert_settings(const Call& call, ConvertSettings& sett
     settings.target.format = "raw";
   }
   settings.sources = reader.operands();
+  if (std::any_of(settings.options.begin(), settings.options.end(), asks_for_help)) {
+    const auto target = settings.sources.size() < 2 ? "" : settings.sources.back();
+    return print_creation_help(call, settings.target.format, target);
+  }
   if (settings.sources.size() < 2) {
     complain(call, "Must specify image file name");
     return 1;

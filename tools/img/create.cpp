@@ -8,28 +8,6 @@
 
 namespace whistler::tools {
 
-namespace {
-
-int print_help(const Call& call, const NewTarget& target, bool with_file) {
-  const auto* const format = find_image_format(target.format);
-  if (format == nullptr) {
-    complain(call, is_format(target.format)
-                       ? fmt::format("Format driver '{}' does not support image creation", target.format)
-                       : fmt::format("Unknown file format '{}'", target.format));
-    return 1;
-  }
-  fmt::print("Supported {}options:\n", with_file ? "" : target.format + " ");
-  print_option_help(all_options(*format, with_file));
-  if (!with_file) {
-    fmt::print(
-        "\nThe protocol level may support further options.\nSpecify the target filename to include those "
-        "options.\n");
-  }
-  return 0;
-}
-
-}  // namespace
-
 int img_create(const Call& call) {
   static const option kLongs[] = {{"help", no_argument, nullptr, 'h'},
                                   {"object", required_argument, nullptr, kObject},
@@ -63,7 +41,7 @@ int img_create(const Call& call) {
   const auto operands = reader.operands();
   for (const auto& options : target.options) {
     if (asks_for_help(options)) {
-      return print_help(call, target, !operands.empty());
+      return print_creation_help(call, target.format, operands.empty() ? "" : operands[0]);
     }
   }
   if (operands.empty()) {

@@ -123,6 +123,23 @@ Result<Options> read_target_options(const NewTarget& target, std::vector<OptionS
   return read_values_of(target, *format, specs);
 }
 
+int print_creation_help(const Call& call, const std::string& format, const std::string& path) {
+  std::vector<OptionSpec> specs;
+  if (const auto known = read_target_options({.path = path, .format = format}, specs); !known) {
+    complain(call, tool_text(known.error()));
+    return 1;
+  }
+  const bool file = !path.empty() && (!has_protocol(path) || protocol_of(path) == "file");
+  fmt::print("Supported {}options:\n", path.empty() ? format + " " : "");
+  print_option_help(all_options(*find_image_format(format), file));
+  if (path.empty()) {
+    fmt::print(
+        "\nThe protocol level may support further options.\nSpecify the target filename to include those "
+        "options.\n");
+  }
+  return 0;
+}
+
 Options target_keys(const NewTarget& target) {
   Options keys = Options::object();
   std::vector<OptionSpec> specs;
@@ -146,7 +163,7 @@ Result<void> create_target(Ring& ring, const NewTarget& target) {
     return std::unexpected(values.error());
   }
   if (target.size) {
-    if (values->contains("size")) {
+    if (values->contains("size") && !target.size_is_given) {
       return refuse("The image size must be specified only once");
     }
     (*values)["size"] = *target.size;

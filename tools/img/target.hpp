@@ -7,6 +7,7 @@
 
 #include "block/node.hpp"
 #include "tools/img/formats.hpp"
+#include "tools/tool.hpp"
 
 namespace whistler::tools {
 
@@ -15,6 +16,8 @@ struct NewTarget {
   std::string format;
   std::optional<std::uint64_t> size = {};  ///< nothing: by option or backing file
   std::vector<std::string> options = {};   ///< the arguments of -o
+  /// An option `size` is not looked at.
+  bool size_is_given = false;
   std::optional<std::string> backing_file = {};
   std::optional<std::string> backing_format = {};
   /// Neither open the backing file nor look at it.
@@ -24,6 +27,8 @@ struct NewTarget {
   NodeFlags backing_flags = {};
 };
 
+/// Prints the options of -o for images of that format; `path`, if not empty, says what is below. The status.
+int print_creation_help(const Call& call, const std::string& format, const std::string& path);
 /// Whether images of that format can be made.
 [[nodiscard]] bool is_creatable(const std::string& format);
 /// Errors are in QEMU's words. An existing file is replaced.
