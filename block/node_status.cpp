@@ -18,7 +18,7 @@ Task<Result<NodeStatus>> qcow2_status(const Node& node, std::uint64_t offset, st
   status.data = extent->kind == qcow2::Kind::kData || extent->kind == qcow2::Kind::kCompressed;
   status.zero = extent->kind == qcow2::Kind::kZero;
   status.allocated = status.data || status.zero;
-  if (extent->host) {
+  if (extent->host && !node.qcow2->encrypted()) {  // encrypted clusters do not lie there as they are
     status.offset = extent->host;
     status.file = node.data_file ? node.data_file.get() : node.file.get();
     while (status.file->driver == "blkdebug" && status.file->file) {
@@ -85,6 +85,10 @@ Task<Result<NodeStatus>> node_status(const Node& node, std::uint64_t offset, std
   if (node.qcow2 != nullptr) {
     auto status = co_await qcow2_status(node, offset, bytes);
     co_return status;
+  }
+  if (node.driver == "vhdx") {
+    // QEMU's driver tells nothing of where its blocks are.
+    co_return NodeStatus{.bytes = bytes, .data = true, .allocated = true};
   }
   if (auto* const image = dynamic_cast<formats::Image*>(node.device); image != nullptr && bytes != 0) {
     auto status = co_await foreign_status(node, *image, offset, bytes);

@@ -20,10 +20,13 @@ Task<Result<Image::Extent>> Image::extent_at(std::uint64_t offset, std::uint64_t
     extent.host = run->host;
   }
   const auto table = l1_[static_cast<std::size_t>(geometry_.l1_index(offset))] & kOffsetMask;
-  if (run->kind != Kind::kZero || table == 0) {
+  const bool may_keep_place =
+      run->kind == Kind::kZero || (run->kind == Kind::kUnallocated && geometry_.extended_l2);
+  if (!may_keep_place || table == 0) {
     co_return extent;
   }
-  // Zero clusters may keep a place; runs do not tell. A run lies within one slice.
+  // Zero clusters, and subclusters without content, may keep a place; runs do not tell. A run lies within one
+  // slice.
   auto pin = co_await l2_cache_->get(slice_offset(table, offset));
   if (!pin) {
     co_return std::unexpected(pin.error());

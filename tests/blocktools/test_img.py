@@ -171,6 +171,28 @@ class SameOutput(unittest.TestCase):
                     self.same("map", *words, *image)
 
     def test_measure(self):
+        for words in (("-s", "2M"), ("-s", "3M"), ("-l", "0"), ("-s", "64k", "-l", "0"), ("-s", "2097151")):
+            for image in (("t",), ("-f", "raw", "t.raw")):
+                with self.subTest(words + image):
+                    self.same("map", *words, *image)
+                    self.same("map", "--output=json", *words, *image)
+
+    def test_map_of_subclusters_and_encrypted_clusters(self):
+        self.same("create", "-q", "-f", "raw", "base", "1M")
+        self.same("create", "-q", "-f", "qcow2", "-o", "extended_l2=on", "-b", "base", "-F", "raw", "t", "2M")
+        self.pair.io("t", "write 0 4k", "write 8k 2k", "write 128k 64k", "write -z 200k 4k", "write 1100k 4k")
+        secret = ["--object", "secret,id=s,data=abc"]
+        for folder in self.pair.folders.values():
+            subprocess.run([self.pair.programs["ours"], "create", "-q", *secret, "-f", "qcow2", "-o",
+                            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "luks", "1M"],
+                           cwd=folder, check=True)
+            subprocess.run(["qemu-io", *secret, "-c", "write 0 128k", "--image-opts",
+                            "driver=qcow2,file.filename=luks,encrypt.key-secret=s"], cwd=folder, check=True,
+                           stdout=subprocess.DEVNULL)
+        for output in ("human", "json"):
+            self.same("map", f"--output={output}", "t")
+            self.same("map", f"--output={output}", *secret, "--image-opts",
+                      "driver=qcow2,file.filename=luks,encrypt.key-secret=s")
         self.same("create", "-q", "-f", "qcow2", "t", "5M")
         self.pair.io("t", "write 0 256k", "write 1M 1k")
         for words in (("--size", "1G", "-O", "qcow2"), ("-O", "qcow2", "t"), ("-O", "raw", "t"), ("--size", "1G"), (),

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "block/node_status.hpp"
 #include "tools/img/commands.hpp"
+#include "tools/img/map_entry.hpp"
 #include "tools/img/opening.hpp"
 #include "tools/img/options.hpp"
 
@@ -15,55 +15,15 @@ namespace {
 /// Bytes asked for at a time.
 constexpr std::uint64_t kStep = std::uint64_t{1} << 30;
 
-struct Entry {
-  std::uint64_t start = 0;
-  std::uint64_t length = 0;
-  unsigned depth = 0;
-  bool present = false;
-  bool zero = false;
-  bool data = false;
-  std::optional<std::uint64_t> offset = {};
-  std::string filename = {};
-
-  [[nodiscard]] bool continues(const Entry& before) const {
-    return zero == before.zero && data == before.data && present == before.present && depth == before.depth &&
-           offset.has_value() == before.offset.has_value() && filename == before.filename &&
-           (!offset || *before.offset + before.length == *offset);
-  }
-};
-
-/// What lies below a layer that only passes requests on.
-const Node* skip_filters(const Node* node) {
-  while (node != nullptr && node->driver == "blkdebug" && node->file) {
-    node = node->file.get();
-  }
-  return node;
-}
-
-Result<Entry> entry_at(Ring& ring, const Node& top, std::uint64_t start, std::uint64_t bytes) {
-  Entry entry{.start = start};
-  for (const Node* node = skip_filters(&top); node != nullptr;
-       node = skip_filters(node->backing.get()), ++entry.depth) {
-    const auto status = sync_wait(ring, node_status(*node, start, bytes));
-    if (!status) {
-      return std::unexpected(status.error());
-    }
-    bytes = status->bytes;
-    entry.present = status->allocated;
-    entry.zero = status->zero;
-    entry.data = status->data;
-    entry.offset = status->offset;
-    entry.filename = status->file != nullptr && status->offset ? status->file->filename : "";
-    if (status->zero || status->data || !node->backing) {
-      break;
-    }
-  }
-  entry.length = bytes;
-  return entry;
+bool continues(const MapEntry& entry, const MapEntry& before) {
+  return entry.zero == before.zero && entry.data == before.data && entry.present == before.present &&
+         entry.depth == before.depth && entry.offset.has_value() == before.offset.has_value() &&
+         entry.filename == before.filename &&
+         (!entry.offset || *before.offset + before.length == *entry.offset);
 }
 
 /// Prints; false after a complaint.
-bool print(const Call& call, const Entry& entry, bool json, bool first) {
+bool print(const Call& call, const MapEntry& entry, bool json, bool first) {
   if (json) {
     fmt::print(
         "{}{{ \"start\": {}, \"length\": {}, \"depth\": {}, \"present\": {}, \"zero\": {}, \"data\": {}",
@@ -96,16 +56,16 @@ int map(const Call& call, Ring& ring, const Node& top, std::uint64_t start, std:
                                                  : start + std::min(length, size - start));
   fmt::print("{}",
              json ? "[" : fmt::format("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File"));
-  std::optional<Entry> current;
+  std::optional<MapEntry> current;
   bool first = true;
   for (auto at = start; at < end;) {
-    const auto next = entry_at(ring, top, at, std::min(kStep, end - at));
+    const auto next = map_entry_at(ring, top, at, std::min(kStep, end - at));
     if (!next) {
       complain(call, fmt::format("Failed to read image metadata: {}", tool_text(next.error())));
       return 1;
     }
     at += next->length;
-    if (current && next->continues(*current)) {
+    if (current && continues(*next, *current)) {
       current->length += next->length;
       continue;
     }
@@ -117,7 +77,8 @@ int map(const Call& call, Ring& ring, const Node& top, std::uint64_t start, std:
     }
     current = *next;
   }
-  if (current && !print(call, *current, json, first)) {
+  // Where there is nothing to tell of, QEMU tells of an empty range.
+  if (!print(call, current.value_or(MapEntry{.start = start}), json, first)) {
     return 1;
   }
   fmt::print("{}", json ? "]\n" : "");
