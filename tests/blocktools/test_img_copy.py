@@ -299,6 +299,18 @@ class CompareTest(ImageTest):
                       "-f raw -F qcow2 s.raw s.raw", "-p s.raw e.qcow2", "-Z s s"):
             self.same_outcome("compare", *words.split())
 
+    def test_strict_compare_knows_where_content_lies(self):
+        self.create("-f", "raw", "base", "1M")
+        self.create("-f", "qcow2", "-b", "base", "-F", "raw", "mid", "6422528")
+        self.create("-f", "qcow2", "-b", "mid", "-F", "qcow2", "top")
+        qemu_io(self.dir, "top", "discard 131072 2M")
+        self.create("-f", "qcow2", "plain", "64k")
+        self.create("-f", "qcow2", "packed", "64k")
+        qemu_io(self.dir, "plain", "write 0 64k")
+        qemu_io(self.dir, "packed", "write -c 0 64k")
+        for words in ("top mid", "mid top", "mid mid", "plain packed", "packed packed", "plain plain"):
+            self.same_outcome("compare", "-s", *words.split())
+
 
 class DdTest(ImageTest):
     def test_dd_writes_what_qemu_img_writes(self):

@@ -9,6 +9,7 @@
 #include "block/chain_status.hpp"
 #include "block/iovec.hpp"
 #include "tools/img/commands.hpp"
+#include "tools/img/map_entry.hpp"
 #include "tools/img/messages.hpp"
 #include "tools/img/opening.hpp"
 #include "tools/img/options.hpp"
@@ -35,6 +36,7 @@ constexpr option kOptions[] = {{"help", no_argument, nullptr, 'h'},
 struct Side {
   std::string name;
   BlockDevice* device = nullptr;
+  const Node* node = nullptr;
   std::uint64_t size = 0;
   std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(kChunk);
 };
@@ -103,6 +105,24 @@ class Comparison {
     return kSame;
   }
 
+  /// Compares what `map` tells of the two, which also knows whether the content lies in a file as it is.
+  /// `bytes`: how far the answer holds.
+  int compare_places(std::uint64_t offset, std::uint64_t& bytes) {
+    const auto left = map_entry_at(ring_, *left_.node, offset, bytes);
+    const auto right = map_entry_at(ring_, *right_.node, offset, bytes);
+    if (!left || !right) {
+      complain(call_, fmt::format("Sector allocation test failed for {}", left ? right_.name : left_.name));
+      return kCannotMap;
+    }
+    bytes = std::min(left->length, right->length);
+    if (left->present == right->present && left->zero == right->zero && left->data == right->data &&
+        left->offset.has_value() == right->offset.has_value()) {
+      return kSame;
+    }
+    say(fmt::format("Strict mode: Offset {} block status mismatch!", offset));
+    return kDifferent;
+  }
+
   int read(Side& side, std::uint64_t offset, std::uint64_t bytes) {
     const iovec vec{side.buffer.data(), static_cast<std::size_t>(bytes)};
     const auto done = sync_wait(ring_, side.device->readv(offset, {&vec, 1}));
@@ -129,9 +149,8 @@ class Comparison {
       return status;
     }
     bytes = std::min(left.bytes, right.bytes);
-    if (strict_ && (left.allocated != right.allocated || left.zero != right.zero)) {
-      say(fmt::format("Strict mode: Offset {} block status mismatch!", offset));
-      return kDifferent;
+    if (const int status = strict_ ? compare_places(offset, bytes) : kSame; status != kSame) {
+      return status;
     }
     if (left.zero && right.zero) {
       return kSame;
@@ -254,8 +273,9 @@ int img_compare(const Call& call) {
   if (!right) {
     return kCannotOpen;
   }
-  Comparison comparison(call, *ring, {first.name, left->device.get(), left->device->size()},
-                        {second.name, right->device.get(), right->device->size()}, strict, quiet, progress);
+  Comparison comparison(call, *ring, {first.name, left->device.get(), left->node.get(), left->device->size()},
+                        {second.name, right->device.get(), right->node.get(), right->device->size()}, strict,
+                        quiet, progress);
   return comparison.run();
 }
 
