@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -113,10 +114,10 @@ class Formats(unittest.TestCase):
                 ours, theirs = (json.loads(call("map", "--output=json", "-f", form, path)[1])
                                 for call in (tool, lambda *words: run("qemu-img", *words)))
                 self.assertEqual(holes(ours), holes(theirs))
-
                 self.assertEqual(["offset" in extent for extent in ours], ["offset" in extent for extent in theirs])
                 self.assertEqual(tool("map", "-f", form, path, check=False),
                                  run("qemu-img", "map", "-f", form, path, check=False))
+
     def test_images_of_ours_are_read_by_qemu_img(self):
         for form, options in WRITABLE:
             with self.subTest(form=form, options=options):
@@ -186,6 +187,44 @@ class Formats(unittest.TestCase):
                 self.assertEqual(ours, run("qemu-img", "info", "-f", form, path, check=False))
                 self.assertEqual(ours[0], 1)
                 self.assertEqual(checksum(path), before)
+
+    def test_io_info_tells_the_cluster_size(self):
+        link = LINK.with_name("qemu-io")
+        link.symlink_to(LINK.resolve())
+        for form, options in KINDS:
+            with self.subTest(form=form, options=options):
+                words = ("-r", "-f", form, "-c", "info", self.made_by_qemu(form, options))
+                self.assertEqual(run(link, *words), run("qemu-io", *words))
+
+    def test_io_zeroes_without_fallback_where_the_format_can(self):
+        for form, options in WRITABLE:
+            path = self.made_by_qemu(form, options)
+            for program in ([WHISTLER, "io"], ["qemu-io"]):
+                status, text = run(*program, "-f", form, "-c", "write -zn 0 64k", path, check=False)
+                self.assertEqual((status, text), (1, "write failed: Operation not supported\n"), (form, program))
+
+    def test_check_of_a_vmdk_image(self):
+        for form, options in KINDS:
+            if form == "vmdk":
+                path = self.made_by_qemu(form, options)
+                for words in (("check",), ("check", "--output=json"), ("check", "-r", "all")):
+                    with self.subTest(options=options, words=words):
+                        self.assertEqual(tool(*words, path, check=False), run("qemu-img", *words, path, check=False))
+
+    def test_check_of_a_vmdk_image_that_names_grains_behind_its_end(self):
+        path = self.made_by_qemu("vmdk", "")
+        image = bytearray(path.read_bytes())
+        directory = struct.unpack_from("<Q", image, 56)[0] * 512
+        table = struct.unpack_from("<I", image, directory)[0] * 512
+        for grain in (0, 1, 100):
+            damaged = self.folder / "damaged.vmdk"
+            damaged.write_bytes(image)
+            with damaged.open("r+b") as file:
+                file.seek(table + 4 * grain)
+                file.write(struct.pack("<I", 0xfffff0))
+            ours = tool("check", damaged, check=False)
+            self.assertEqual(ours, run("qemu-img", "check", damaged, check=False))
+            self.assertIn("points after EOF", ours[1])
 
     def test_check_of_a_vdi_image(self):
         path = self.made_by_qemu("vdi", "")

@@ -155,6 +155,7 @@ class SameOutput(unittest.TestCase):
         for words, status in (((), 3), (("-r", "leaks"), 0), ((), 0)):
             with self.subTest(words):
                 (ours, _), (theirs, _) = self.pair.run("check", "-q", *words, "t")
+                self.same("check", "-q", "--output=json", "t")
                 self.assertEqual((ours, theirs), (status, status))
 
     def test_map(self):

@@ -100,8 +100,8 @@ class SameAsQemuIo(unittest.TestCase):
                               "write -z 0 64k", "map", "discard 0 64k", "map")
 
     def test_compressed(self):
-        self.commands("a.qcow2", "write -c -P 3 0 64k", "write -c 512 512", "write -c 0 512", "write 128k 512",
-                      "write -c 128k 64k", "read -P 3 0 64k", "map")
+        self.commands("a.qcow2", "write -c -P 3 0 64k", "write -c 512 512", "write -c 0 512", "write -c 512 0",
+                      "write 128k 512", "write -c 128k 64k", "read -P 3 0 64k", "map")
 
     def test_machine_state(self):
         self.commands("a.qcow2", "write -b 0 1", "write -b -P 3 0 64k", "read -b -P 3 0 64k", "read -b 0 128k",

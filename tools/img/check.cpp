@@ -123,7 +123,7 @@ int check(const Call& call, Ring& ring, const CheckSettings& settings, OpenNode&
     report->corruptions_fixed = corruptions_fixed;
     report->leaks_fixed = leaks_fixed;
   }
-  if (settings.json) {
+  if (settings.json && !settings.quiet) {
     fmt::print("{}\n", print_json(describe(image, settings.image.name, *report), true));
   } else if (!settings.quiet) {
     show(*report);

@@ -16,6 +16,9 @@ Task<Result<void>> write_compressed(OpenedImage& image, std::uint64_t offset, st
   if (auto within = check_range(*image.device, offset, bytes); !within) {
     co_return within;
   }
+  if (bytes == 0) {
+    co_return Result<void>();
+  }
   const auto cluster = image.qcow2->header().geometry().cluster_size();
   const bool whole = bytes % cluster == 0 || offset + bytes == image.device->size();
   if (offset % cluster != 0 || !whole) {
@@ -42,6 +45,9 @@ Task<Result<void>> zero_quickly(OpenedImage& image, std::uint64_t offset, std::u
   auto& device = *image.device;
   if (auto within = check_range(device, offset, bytes); !within) {
     co_return within;
+  }
+  if (bytes != 0 && (image.format == "vpc" || image.format == "vdi" || image.format == "luks")) {
+    co_return fail(ErrorCode::kUnsupported, device.name() + ": zeroes by writing them");
   }
   if (image.qcow2 != nullptr) {
     // The parts that do not fill a cluster must be zeroes already, or the rest of their cluster zeroes too.
