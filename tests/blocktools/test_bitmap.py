@@ -82,7 +82,8 @@ class BitmapCommand(unittest.TestCase):
         self.both("--add", "a.qcow2", "b0")
         for arguments in (["--add", "a.qcow2", "b0"], ["--remove", "a.qcow2", "x"], ["--clear", "a.qcow2", "x"],
                           ["--enable", "a.qcow2", "x"], ["--disable", "a.qcow2", "x"],
-                          ["--merge", "x", "a.qcow2", "b0"], ["--add", "-g", "100", "a.qcow2", "b2"],
+                          ["--merge", "x", "a.qcow2", "b0"], ["--merge", "x", "a.qcow2", "y"],
+                          ["--add", "-g", "100", "a.qcow2", "b2"],
                           ["--add", "-g", "8G", "a.qcow2", "b2"], ["--add", "-g", "1000", "a.qcow2", "b2"],
                           ["--add", "-g", "xx", "a.qcow2", "b2"], ["--add", "v2.qcow2", "b"], ["a.qcow2", "b0"],
                           ["--clear", "-g", "512", "a.qcow2", "b0"], ["--clear", "-b", "x", "a.qcow2", "b0"],

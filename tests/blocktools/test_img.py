@@ -79,6 +79,7 @@ class SameOutput(unittest.TestCase):
                         "compression_type=x", "preallocation=x", "backing_file=", ",", "a,"):
             with self.subTest(options):
                 self.same("create", "-q", "-f", "qcow2", "-o", options, "t.qcow2", "1G")
+        self.same("create", "-f", "qcow2", "-o", "refcount_bits=-1", "t.qcow2", "1G")
         for size in ("", "1X", "-1", "1.5", "9E", "16E", "0x", "1kk", "1.5k", "0x400", "1b", "+1k", " 1k"):
             with self.subTest(size):
                 self.same("create", "-f", "raw", "--", "t.raw", size)

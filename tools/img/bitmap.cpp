@@ -168,8 +168,19 @@ std::optional<BitmapOptions> parse(const Call& call) {
 }
 
 Task<Result<void>> merge(qcow2::Image& image, qcow2::Image* source, std::string from, std::string to) {
+  const auto not_found = [](const std::string& name) {
+    return fail(ErrorCode::kNotFound, fmt::format("Dirty bitmap '{}' not found", name));
+  };
+  const auto bitmaps = co_await image.bitmaps().list();
+  if (!bitmaps) {
+    co_return std::unexpected(bitmaps.error());
+  }
+  if (std::none_of(bitmaps->begin(), bitmaps->end(),
+                   [&](const qcow2::BitmapInfo& bitmap) { return bitmap.name == to; })) {
+    co_return not_found(to);
+  }
   if (source == nullptr) {
-    co_return fail(ErrorCode::kNotFound, fmt::format("Dirty bitmap '{}' not found", from));
+    co_return not_found(from);
   }
   auto bits = co_await source->bitmaps().content(std::move(from));
   if (!bits) {

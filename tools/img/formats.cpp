@@ -196,7 +196,9 @@ std::string show_values(const std::vector<OptionSpec>& specs, const Options& val
     const auto found = values.find(std::string(spec.name));
     std::string value(spec.standard);
     if (found != values.end()) {
-      value = option_text(values, spec.name).value_or("");
+      value = spec.type == OptionType::kNumber
+                  ? fmt::to_string(static_cast<std::int64_t>(found->get<std::uint64_t>()))
+                  : option_text(values, spec.name).value_or("");
       for (std::size_t at = value.find(','); at != std::string::npos; at = value.find(',', at + 2)) {
         value.insert(at, 1, ',');
       }
