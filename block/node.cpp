@@ -317,6 +317,15 @@ Result<std::string> resolve_stored_name(const Node& node, const std::string& sto
 
 std::string tool_text(const Error& error) { return error.brief.empty() ? error.message : error.brief; }
 
+void warn_of_probed_raw(const std::string& filename) {
+  fmt::print(stderr,
+             "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
+             "         Automatically detecting the format is dangerous for raw images, write operations on "
+             "block 0 will be restricted.\n"
+             "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+             filename);
+}
+
 Task<Result<OpenNode>> open_node_task(Ring& ring, NodeName name, NodeFlags flags) {
   Opener opener{ring};
   auto opened = co_await opener.open(std::move(name), flags, nullptr);

@@ -87,6 +87,9 @@ struct OpenNode {
   std::unique_ptr<Node> node;
 };
 
+/// Said of images that are opened for writing.
+void warn_of_probed_raw(const std::string& filename);
+
 [[nodiscard]] Task<Result<OpenNode>> open_node_task(Ring& ring, NodeName name, NodeFlags flags);
 [[nodiscard]] Result<OpenNode> open_node(Ring& ring, const NodeName& name, const NodeFlags& flags);
 

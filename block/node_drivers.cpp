@@ -3,7 +3,6 @@
 #include "block/node_encryption.hpp"
 
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "block/formats/drivers.hpp"
@@ -31,14 +30,22 @@ std::span<const ProtocolDriver> protocol_drivers() {
   return drivers;
 }
 
+std::vector<std::string_view> known_drivers() {
+  std::vector names = {"file"sv,        "raw"sv,        "qcow2"sv,    "null-co"sv,     "blkdebug"sv,
+                       "host_device"sv, "host_cdrom"sv, "compress"sv, "copy-on-read"sv};
+  for (const auto& driver : format_drivers()) {
+    names.push_back(driver.name);
+  }
+  for (const auto& driver : protocol_drivers()) {
+    names.push_back(driver.name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 bool is_known_driver(std::string_view name) {
-  constexpr std::array kBuiltIn = {"file"sv,       "raw"sv,      "qcow2"sv,
-                                   "null-co"sv,    "blkdebug"sv, "host_device"sv,
-                                   "host_cdrom"sv, "compress"sv, "copy-on-read"sv};
-  const auto has_name = [&](const auto& driver) { return driver.name == name; };
-  return std::find(kBuiltIn.begin(), kBuiltIn.end(), name) != kBuiltIn.end() ||
-         std::any_of(format_drivers().begin(), format_drivers().end(), has_name) ||
-         std::any_of(protocol_drivers().begin(), protocol_drivers().end(), has_name);
+  const auto names = known_drivers();
+  return std::binary_search(names.begin(), names.end(), name);
 }
 
 }  // namespace whistler

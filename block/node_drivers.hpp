@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "block/node.hpp"
 
@@ -35,6 +36,8 @@ struct ProtocolDriver {
 [[nodiscard]] std::span<const FormatDriver> format_drivers();
 [[nodiscard]] std::span<const ProtocolDriver> protocol_drivers();
 
+/// The names of all drivers, sorted.
+[[nodiscard]] std::vector<std::string_view> known_drivers();
 /// Whether the name is that of a driver QEMU has, ours or not.
 [[nodiscard]] bool is_known_driver(std::string_view name);
 

@@ -119,12 +119,7 @@ Task<Result<OpenNode>> Opener::finish_raw(OpenNode file, Options options, bool p
     co_return refuse("Specified size is not multiple of 512");
   }
   if (probed && !flags.read_only) {
-    fmt::print(stderr,
-               "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
-               "         Automatically detecting the format is dangerous for raw images, write operations "
-               "on block 0 will be restricted.\n"
-               "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-               file.node->filename);
+    warn_of_probed_raw(file.node->filename);
   }
   OpenNode opened;
   opened.node = std::make_unique<Node>();

@@ -155,8 +155,8 @@ class SameOutput(unittest.TestCase):
                 image.truncate(16 * 65536)
         for words, status in (((), 3), (("-r", "leaks"), 0), ((), 0)):
             with self.subTest(words):
-                (ours, _), (theirs, _) = self.pair.run("check", "-q", *words, "t")
                 self.same("check", "-q", "--output=json", "t")
+                (ours, _), (theirs, _) = self.pair.run("check", "-q", *words, "t")
                 self.assertEqual((ours, theirs), (status, status))
 
     def test_map(self):
@@ -171,8 +171,6 @@ class SameOutput(unittest.TestCase):
             for image in (("base",), ("t",), ("-f", "raw", "t.raw")):
                 with self.subTest(words + image):
                     self.same("map", *words, *image)
-
-    def test_measure(self):
         for words in (("-s", "2M"), ("-s", "3M"), ("-l", "0"), ("-s", "64k", "-l", "0"), ("-s", "2097151")):
             for image in (("t",), ("-f", "raw", "t.raw")):
                 with self.subTest(words + image):
@@ -195,6 +193,8 @@ class SameOutput(unittest.TestCase):
             self.same("map", f"--output={output}", "t")
             self.same("map", f"--output={output}", *secret, "--image-opts",
                       "driver=qcow2,file.filename=luks,encrypt.key-secret=s")
+
+    def test_measure(self):
         self.same("create", "-q", "-f", "qcow2", "t", "5M")
         self.pair.io("t", "write 0 256k", "write 1M 1k")
         for words in (("--size", "1G", "-O", "qcow2"), ("-O", "qcow2", "t"), ("-O", "raw", "t"), ("--size", "1G"), (),
@@ -305,6 +305,19 @@ class SameOutput(unittest.TestCase):
         shown = self.same("amend", "-p", "-o", "compat=0.10", "t")
         self.assertEqual(shown.count("%"), 20)  # six tables of the disk and of each snapshot, and both ends
         self.same("check", "-q", "t")
+
+    def test_warnings_of_probed_raw_images(self):
+        self.same("create", "-q", "-f", "raw", "t", "1M")
+        for words in (("commit", "t"), ("commit", "-b", "x", "t"), ("snapshot", "-a", "x", "t"),
+                      ("snapshot", "-c", "x", "t"), ("snapshot", "-d", "x", "t"), ("snapshot", "-l", "t"),
+                      ("resize", "t", "2M"), ("amend", "-o", "foo=1", "t"), ("map", "t")):
+            with self.subTest(words):
+                self.same(*words)
+
+    def test_help_names_the_formats(self):
+        _, text = self.pair.run_one("ours", "--help")
+        for name in ("blkdebug", "file", "luks", "nbd", "qcow2", "raw", "vdi", "vhdx", "vmdk", "vpc"):
+            self.assertRegex(text, rf"\nSupported formats:.* {name}\b")
 
     def test_general(self):
         for words in ((), ("nothing",), ("-x",)):

@@ -62,6 +62,9 @@ class Commit {
       if (!chain) {
         return 1;
       }
+      if (chain->node->probed && chain->node->driver == "raw") {
+        warn_of_probed_raw(chain->node->file->filename);  // it is opened for reading only so far
+      }
       if (!chain->node->backing) {
         complain(call_, settings_.base.empty() ? std::string("Image does not have a backing file")
                                                : fmt::format("Did not find '{}' in the backing chain of '{}'",

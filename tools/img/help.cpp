@@ -1,6 +1,8 @@
 // img --help.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "block/node_drivers.hpp"
 #include "tools/img/commands.hpp"
 
 namespace whistler::tools {
@@ -46,13 +48,13 @@ Cache modes: none, writeback, writethrough, directsync, unsafe. Give -o help for
 Exit status: 0 success, 1 error; check: 2 corruptions, 3 leaks only, 63 not supported; compare: 1 different,
 2 and more errors.
 
-Supported formats: blkdebug file host_device null-co qcow2 raw
+Supported formats: {1}
 )";
 
 }  // namespace
 
 int img_help(const Call& call) {
-  fmt::print(fmt::runtime(kHelp), call.program);
+  fmt::print(fmt::runtime(kHelp), call.program, fmt::join(known_drivers(), " "));
   return 0;
 }
 

@@ -67,6 +67,9 @@ int change(const Call& call, Ring& ring, const Node& node, int action, const std
                                    std::generic_category().message(ENOTSUP)));
         return 1;
       case 'a':
+        if (node.probed && node.driver == "raw") {
+          warn_of_probed_raw(node.file->filename);  // QEMU opens it a second time
+        }
         complain(call, fmt::format("Could not apply snapshot '{}': Block driver does not support "
                                    "snapshots",
                                    name));
