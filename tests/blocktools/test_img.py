@@ -314,6 +314,15 @@ class SameOutput(unittest.TestCase):
             with self.subTest(words):
                 self.same(*words)
 
+    def test_zeroes_unmap_only_where_discard_is_asked_for(self):
+        self.same("create", "-q", "-f", "qcow2", "base", "1M")
+        self.same("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "t")
+        name = "driver=qcow2,file.filename=t,detect-zeroes=unmap"
+        for words in (("info",), ("map",), ("check",), ("snapshot", "-c", "x"), ("commit",)):
+            for discard in ("", ",discard=off", ",discard=unmap", ",discard=bogus"):
+                with self.subTest((words, discard)):
+                    self.same(*words, "--image-opts", name + discard)
+
     def test_help_names_the_formats(self):
         _, text = self.pair.run_one("ours", "--help")
         for name in ("blkdebug", "file", "luks", "nbd", "qcow2", "raw", "vdi", "vhdx", "vmdk", "vpc"):

@@ -21,7 +21,7 @@ constexpr option kOptions[] = {{"help", no_argument, nullptr, 'h'},
                                {nullptr, 0, nullptr, 0}};
 
 struct Settings {
-  ImageArgument image;
+  ImageArgument image = {.name = {}, .gives_space_back = true};
   NodeFlags flags;
   std::string base;
   bool drop = false;

@@ -47,6 +47,7 @@ class Convert {
       return 1;
     }
     auto name = settings_.target;
+    name.gives_space_back = settings_.min_zero != 0;
     if (!settings_.skip_create) {
       const auto plan = plan_of_target();
       name.more = target_keys(plan);

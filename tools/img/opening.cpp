@@ -36,6 +36,16 @@ std::unique_ptr<Ring> make_ring(const Call& call) {
   return std::move(*ring);
 }
 
+namespace {
+
+/// Of options for a node: whether zeroes that are written are to give space back, though nothing else does.
+bool unmaps_without_discard(const Options& options, bool gives_space_back) {
+  const auto discard = option_text(options, "discard").value_or(gives_space_back ? "unmap" : "ignore");
+  return option_text(options, "detect-zeroes") == "unmap" && (discard == "ignore" || discard == "off");
+}
+
+}  // namespace
+
 std::optional<OpenImage> open_argument(const Call& call, Ring& ring, const ImageArgument& image,
                                        const NodeFlags& flags) {
   NodeName name;
@@ -54,6 +64,12 @@ std::optional<OpenImage> open_argument(const Call& call, Ring& ring, const Image
     name = NodeName::of_file(image.name, image.format.empty() ? std::nullopt : std::optional(image.format));
   }
   name.options.update(image.more);
+  if (unmaps_without_discard(name.options, image.gives_space_back)) {
+    complain(call, fmt::format("Could not open '{}': setting detect-zeroes to unmap is not allowed without "
+                               "setting discard operation to unmap",
+                               image.name));
+    return std::nullopt;
+  }
   auto opened = open_node(ring, name, flags);
   if (!opened) {
     complain(call, fmt::format("Could not open '{}': {}", image.name, tool_text(opened.error())));

@@ -15,6 +15,7 @@ struct ImageArgument {
   std::string format = {};           ///< empty: looked for
   bool image_opts = false;           ///< `name` is a list of options
   Options more = Options::object();  ///< further options of the node, nested
+  bool gives_space_back = false;     ///< without the option `discard` too
 };
 
 /// An image of this run. Whoever leaves early has it closed without a word; who wants to know calls
