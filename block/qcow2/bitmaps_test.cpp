@@ -46,6 +46,13 @@ struct BitmapLab {
     REQUIRE(bits.has_value());
     return *bits;
   }
+  /// The content of the file, which is closed then.
+  Bytes with_two_bitmaps() {
+    REQUIRE(add("a").has_value());
+    REQUIRE(add("b").has_value());
+    close();
+    return file_content(path);
+  }
   void write(std::uint64_t at, std::size_t bytes) {
     REQUIRE(whistler::test::write(*ring, *device, at, Bytes(bytes, 1)).has_value());
   }
@@ -202,10 +209,7 @@ TEST_CASE("bitmaps_of_qemu_are_kept_and_ours_are_understood_by_it", "[qcow2][bit
 
 TEST_CASE("bitmaps_that_qemu_opens_no_image_with_are_found_by_check", "[qcow2][bitmaps][hostile]") {
   BitmapLab lab;
-  REQUIRE(lab.add("a").has_value());
-  REQUIRE(lab.add("b").has_value());
-  lab.close();
-  auto damaged = file_content(lab.path);
+  auto damaged = lab.with_two_bitmaps();
   const auto header = qcow2::parse_header(damaged, damaged.size(), "i");
   const auto extension = qcow2::bitmap_extension(*header);
   const auto directory = static_cast<std::size_t>(extension->directory_offset);
@@ -230,10 +234,7 @@ TEST_CASE("bitmaps_that_qemu_opens_no_image_with_are_found_by_check", "[qcow2][b
 
 TEST_CASE("bitmaps_directory_with_more_than_the_header_says_is_found_by_check", "[qcow2][bitmaps][hostile]") {
   BitmapLab lab;
-  REQUIRE(lab.add("a").has_value());
-  REQUIRE(lab.add("b").has_value());
-  lab.close();
-  auto damaged = file_content(lab.path);
+  auto damaged = lab.with_two_bitmaps();
   const auto mark = GENERATE(std::size_t{0}, std::size_t{4});  // the number of bitmaps, the reserved field
   for (std::size_t at = 0; at + 4 < 4096; at += 4) {
     if (load_be<std::uint32_t>(&damaged[at]) == 0x23852875) {

@@ -171,6 +171,12 @@ class Formats(unittest.TestCase):
         img("convert", "-f", "vmdk", "-O", "raw", top, self.folder / "ours")
         self.assertEqual(checksum(self.folder / "ours"), checksum(self.folder / "theirs"))
 
+    def test_map_of_more_zeroes_than_there_are_disks(self):
+        huge = self.folder / "huge.vmdk"
+        huge.write_text("# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\n"
+                        "RW 9007199254740992 ZERO\n")
+        self.assertEqual(tool("map", "-f", "vmdk", huge), run("qemu-img", "map", "-f", "vmdk", huge))
+
     def test_damaged_images_are_refused_as_qemu_img_does(self):
         cases = [("vdi", 64, "00"), ("vdi", 68, "05"), ("vdi", 341, "01"), ("vdi", 424, "01"), ("vdi", 440, "01"),
                  ("vdi", 376, "ffff0f00"), ("vdi", 384, "03000000"), ("vpc", 0, "00"), ("vpc", 56, "00"),

@@ -13,7 +13,7 @@ namespace whistler::tools {
 namespace {
 
 /// Bytes asked for at a time.
-constexpr std::uint64_t kStep = std::uint64_t{1} << 30;
+constexpr std::uint64_t kStep = std::uint64_t{1} << 46;
 
 bool continues(const MapEntry& entry, const MapEntry& before) {
   return entry.zero == before.zero && entry.data == before.data && entry.present == before.present &&
