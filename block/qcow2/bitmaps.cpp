@@ -202,10 +202,15 @@ Task<Result<void>> Bitmaps::leave_in_use() {
   co_return marked;
 }
 
-Task<Result<void>> Bitmaps::prepare_resize() {
+Task<Result<void>> Bitmaps::prepare_resize(std::uint64_t disk_bytes) {
   const auto guard = co_await mutex_.lock();
   if (entries_.empty()) {
     co_return Result<void>{};
+  }
+  if (disk_bytes == 0) {
+    co_return fail(ErrorCode::kUnsupported,
+                   fmt::format("{}: a disk with bitmaps cannot be made empty: remove bitmap '{}' first",
+                               image_.name(), entries_.front().disk.name));
   }
   for (auto& entry : entries_) {
     if (!entry.disk.usable()) {
@@ -299,6 +304,9 @@ Result<void> Bitmaps::check_new(const std::string& name, std::uint64_t granulari
     if (!each.disk.within_limits()) {
       return cannot(fmt::format("Bitmap '{}' of it doesn't satisfy the constraints", each.disk.name));
     }
+  }
+  if (image_.size() == 0) {  // QEMU opens no image with a bitmap that has no table
+    return cannot("the disk has no bytes to mark");
   }
   if (image_.header_.version < 3) {
     return cannot("Cannot store dirty bitmaps in qcow2 v2 files");

@@ -39,8 +39,8 @@ class Bitmaps {
   [[nodiscard]] bool tracking() const { return tracking_; }
   /// The content of that range is about to change.
   [[nodiscard]] Task<Result<void>> note(std::uint64_t offset, std::uint64_t bytes);
-  /// The disk is about to change its size: all bitmaps go along. Refused if one cannot.
-  [[nodiscard]] Task<Result<void>> prepare_resize();
+  /// The disk is about to have another size, of so many bytes: all bitmaps go along. Refused if one cannot.
+  [[nodiscard]] Task<Result<void>> prepare_resize(std::uint64_t disk_bytes);
   void resize(std::uint64_t bytes);
   /// Has the image say that no bitmap is to be relied on, as it does while it is written.
   [[nodiscard]] Task<Result<void>> leave_in_use();

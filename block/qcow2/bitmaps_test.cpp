@@ -137,6 +137,18 @@ TEST_CASE("bitmaps_refuse_what_qemu_refuses_in_its_words", "[qcow2][bitmaps]") {
   CHECK(message(old.add("a")).ends_with(": Cannot store dirty bitmaps in qcow2 v2 files"));
 }
 
+TEST_CASE("bitmaps_of_a_disk_without_bytes_are_refused", "[qcow2][bitmaps]") {
+  BitmapLab lab({.size = 0});
+  const auto added = lab.add("a");
+  REQUIRE_FALSE(added.has_value());
+  CHECK(added.error().message.find("the disk has no bytes to mark") != std::string::npos);
+  REQUIRE(sync_wait(*lab.ring, lab.device->resize(kMiB)).has_value());
+  REQUIRE(lab.add("a").has_value());
+  const auto emptied = sync_wait(*lab.ring, lab.device->resize(0));
+  CHECK_FALSE(emptied.has_value());
+  lab.close();
+}
+
 TEST_CASE("bitmaps_say_in_use_on_disk_from_the_first_write_on", "[qcow2][bitmaps]") {
   BitmapLab lab;
   REQUIRE(lab.add("a").has_value());

@@ -25,7 +25,7 @@ Task<Result<void>> Image::resize(std::uint64_t bytes) {
   }
   RangeLock::Hold everything(requests_, 0, ~std::uint64_t{0}, RangeLock::Mode::kExclusive);
   co_await everything;
-  auto result = co_await bitmaps_->prepare_resize();
+  auto result = co_await bitmaps_->prepare_resize(wanted);
   if (!result) {
     co_return result;
   }

@@ -452,7 +452,7 @@ Task<Result<void>> Snapshots::do_apply(std::size_t index, std::vector<Snapshot> 
   // Every enabled bitmap sees all of the disk change.
   Result<void> noted;
   if (snapshot.disk_size != image_.size()) {
-    noted = co_await image_.bitmaps_->prepare_resize();
+    noted = co_await image_.bitmaps_->prepare_resize(snapshot.disk_size);
   }
   if (noted) {
     noted = co_await image_.note_change(0, image_.size());
