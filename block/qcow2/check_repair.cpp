@@ -221,12 +221,13 @@ Task<Result<void>> Checker::check_copied_l2(std::uint64_t l1_index, bool repair)
     }
     auto entry = load_l2(bytes->data(), i, geometry_);
     const auto host = geometry_.host_of(entry);
-    if ((entry.value & kCompressedFlag) != 0 || !host || geometry_.external_data ||
-        geometry_.in_cluster(*host) != 0 || *host > kMaxHostOffset) {
+    if ((entry.value & kCompressedFlag) != 0 || !host || geometry_.in_cluster(*host) != 0 ||
+        *host > kMaxHostOffset) {
       continue;  // no refcount to agree with
     }
+    // What is in an external data file has no count: nobody else uses it.
     const auto cluster = *host >> geometry_.cluster_bits;
-    const bool counts = refcounts.covers(cluster);
+    const bool counts = !geometry_.external_data && refcounts.covers(cluster);
     if (counts && (!pin || pinned != cluster / per_slice)) {
       auto loaded = co_await refcounts.slice_of(cluster);
       if (!loaded) {
@@ -235,8 +236,8 @@ Task<Result<void>> Checker::check_copied_l2(std::uint64_t l1_index, bool repair)
       pin = std::move(*loaded);
       pinned = cluster / per_slice;
     }
-    const auto count_of_it =
-        counts ? load_refcount(pin.data(), cluster % per_slice, geometry_.refcount_order) : 0;
+    const auto count_of_it = counts ? load_refcount(pin.data(), cluster % per_slice, geometry_.refcount_order)
+                                    : std::uint64_t{geometry_.external_data ? 1U : 0U};
     const bool sole = count_of_it == 1;
     if (sole == ((entry.value & kCopied) != 0)) {
       continue;

@@ -100,6 +100,10 @@ class SameAsQemuImg(unittest.TestCase):
     def test_wrong_mark(self):
         self.every_repair(lambda image: image.set(image.l2, image.number(image.l2) & OFFSET).done())
 
+    def test_wrong_mark_of_what_is_in_another_file(self):
+        self.every_repair(lambda image: image.set(image.l2 + 8, image.number(image.l2 + 8) & OFFSET).done(),
+                          create=("-o", "data_file=a.raw"))
+
     def test_data_far_behind_the_end(self):
         self.every_repair(lambda image: image.set(image.l2, 1 << 63 | 1 << 55).done())
 
