@@ -86,11 +86,10 @@ Task<Result<NodeStatus>> node_status(const Node& node, std::uint64_t offset, std
     auto status = co_await qcow2_status(node, offset, bytes);
     co_return status;
   }
-  if (node.driver == "vhdx") {
-    // QEMU's driver tells nothing of where its blocks are.
-    co_return NodeStatus{.bytes = bytes, .data = true, .allocated = true};
-  }
   if (auto* const image = dynamic_cast<formats::Image*>(node.device); image != nullptr && bytes != 0) {
+    if (!image->tells_places()) {
+      co_return NodeStatus{.bytes = bytes, .data = true, .allocated = true};
+    }
     auto status = co_await foreign_status(node, *image, offset, bytes);
     co_return status;
   }

@@ -38,6 +38,8 @@ class Image : public BlockDevice {
   [[nodiscard]] virtual std::string format() const = 0;
   /// The unit of allocation, or 0 if there is none.
   [[nodiscard]] virtual std::uint64_t cluster_size() const { return 0; }
+  /// Whether people are told where its content lies and where it has none; QEMU does not for every format.
+  [[nodiscard]] virtual bool tells_places() const { return true; }
   /// The longest range from `offset` on, up to `bytes`, with one answer. Within the disk; `bytes` is not 0.
   [[nodiscard]] virtual Task<Result<Place>> locate(std::uint64_t offset, std::uint64_t bytes) = 0;
   /// The name the image gives to what lies behind it, as stored.

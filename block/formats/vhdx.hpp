@@ -29,6 +29,7 @@ class VhdxImage final : public Image {
 
   [[nodiscard]] std::string format() const override { return "vhdx"; }
   [[nodiscard]] std::uint64_t cluster_size() const override { return block_bytes_; }
+  [[nodiscard]] bool tells_places() const override { return false; }
   /// Whether opening it has carried out a log.
   [[nodiscard]] bool log_replayed() const { return log_replayed_; }
   [[nodiscard]] std::uint32_t logical_sector_size() const { return sector_bytes_; }

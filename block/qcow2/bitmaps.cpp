@@ -108,7 +108,8 @@ Task<Result<void>> Bitmaps::load_bits(Entry& entry) {
   }
   if (in_memory > kMaxBitmapBytes) {
     co_return fail(ErrorCode::kNoSpace,
-                   fmt::format("{}: qcow2 bitmap '{}': the bitmaps in use need {} MiB of memory, of {}",
+                   fmt::format("{}: qcow2 bitmap '{}': the bitmaps in use need {} MiB of memory, of {}: "
+                               "remove one, or give it a larger granularity",
                                image_.name(), entry.disk.name, in_memory >> 20, kMaxBitmapBytes >> 20));
   }
   auto table = co_await read_table(entry.disk);
