@@ -48,8 +48,9 @@ class Ring final : public Executor {
   /// Where the host does not offer io_uring, or WHISTLER_IO_URING=off is in the environment, by threads.
   [[nodiscard]] static Result<std::unique_ptr<Ring>> create(unsigned entries = 128,
                                                             Notice notice = Notice::kInterrupt);
-  /// As a tool needs it: one thread that has nothing to do but wait. While it waits for files alone and they
-  /// answer fast, run_once(true) stays awake for up to 100 us, if there is more than one processor.
+  /// As a tool needs it: one thread that has nothing to do but wait. If there is more than one processor,
+  /// run_once(true) stays awake for up to 100 us while it waits for files alone and they answer fast, and the
+  /// kernel's workers keep off the processor that the caller is on now.
   [[nodiscard]] static Result<std::unique_ptr<Ring>> create_for_tool();
   /// What stands in io_uring's way, with the remedy, when setting it up gives `errnum`.
   [[nodiscard]] static Error unavailable(int errnum);

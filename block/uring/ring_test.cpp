@@ -1,12 +1,16 @@
 #include "block/uring/ring.hpp"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <sys/epoll.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "block/test_support.hpp"
@@ -200,6 +204,35 @@ TEST_CASE("ring_for_a_tool_ends_operations_of_a_kernel_worker", "[ring]") {
   writer.join();
   CHECK(result == 1);
   CHECK(byte == 'y');
+}
+
+TEST_CASE("ring_of_a_tool_keeps_kernel_workers_off_its_own_processor", "[ring][uring]") {
+  cpu_set_t before{};
+  REQUIRE(::sched_getaffinity(0, sizeof before, &before) == 0);
+  if (CPU_COUNT(&before) < 2) {
+    WARN("only one processor: there is no other for the workers");
+    return;
+  }
+  const TemporaryDirectory directory;
+  make_file(directory.file("f"), Bytes(1, 7));
+  const int fd = ::open(directory.file("f").c_str(), O_RDWR);
+  const auto made = Ring::create_for_tool();
+  REQUIRE(made.has_value());
+  REQUIRE(sync_wait(**made, sync_file(**made, fd)) == 0);  // the kernel has a worker do that
+  unsigned workers = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream comm(task.path() / "comm");
+    std::string name;
+    std::getline(comm, name);
+    if (name.starts_with("iou-wrk")) {
+      cpu_set_t allowed{};
+      REQUIRE(::sched_getaffinity(std::stoi(task.path().filename()), sizeof allowed, &allowed) == 0);
+      CHECK(CPU_COUNT(&allowed) == CPU_COUNT(&before) - 1);
+      ++workers;
+    }
+  }
+  CHECK(workers != 0);
+  ::close(fd);
 }
 
 TEST_CASE("ring_fdatasync_and_run_once_without_work_return", "[ring]") {
