@@ -59,6 +59,10 @@ class Image final : public BlockDevice {
 
   ~Image() override;
   [[nodiscard]] const Header& header() const { return header_; }
+  /// Where the file will grow next, in bytes: behind all clusters that have ever been used.
+  [[nodiscard]] std::uint64_t growth_begin() const {
+    return refcounts_->never_used() << geometry_.cluster_bits;
+  }
   /// Guest bytes that one cached slice of an L2 table maps.
   [[nodiscard]] std::uint64_t slice_coverage() const { return entries_in_slice() * geometry_.cluster_size(); }
   /// What unallocated clusters show; without one they are zeroes.

@@ -36,6 +36,8 @@ class Refcounts {
   /// left out and noted.
   [[nodiscard]] Task<Result<void>> load(bool tolerate = false);
   [[nodiscard]] bool damaged() const { return damaged_; }
+  /// Clusters from here on have never been written, and lie behind the file's end.
+  [[nodiscard]] std::uint64_t never_used() const { return never_used_; }
 
   /// Tells what structure of the image lies in a cluster, for messages.
   void set_describe(std::function<std::string(std::uint64_t)> describe) { describe_ = std::move(describe); }
@@ -125,8 +127,7 @@ class Refcounts {
   std::vector<std::uint64_t> table_;
   std::unordered_set<std::uint64_t> metadata_;
   std::uint64_t hint_ = 0;  ///< no free cluster lies below
-  std::uint64_t never_used_ =
-      0;  ///< clusters from here on have not been written, and lie behind the file's end
+  std::uint64_t never_used_ = 0;
   bool unsettled_ = false;
   bool damaged_ = false;
 };

@@ -221,6 +221,9 @@ class Convert {
     if (const auto* image = target.node->qcow2; image != nullptr) {
       options.layout = {
           {.cluster = image->header().geometry().cluster_size(), .stretch = image->slice_coverage()}};
+      if (!image->header().geometry().external_data) {
+        options.layout->growth_begin = [image] { return image->growth_begin(); };
+      }
     } else if (target.node->driver == "raw") {
       options.layout = CopyOptions::Layout{};
     }

@@ -21,7 +21,8 @@ namespace {
 /// Progress goes on in steps of this, and compressed pieces are as long.
 constexpr std::uint64_t kGroup = 2 * 1024 * 1024;
 /// What one worker reads and writes at once: it fits into a core's own cache, so that the bytes it has just
-/// read are still there when they are searched and written.
+/// read are still there when they are searched and written. Pieces end at multiples of this in the target's
+/// file, where that is known: the page cache takes what is written at once, and aligned, as one page.
 constexpr std::uint64_t kPiece = 512 * 1024;
 constexpr std::uint64_t kSector = 512;
 
@@ -117,7 +118,7 @@ Task<Result<Copier::Piece>> Copier::stretch_at(std::uint64_t offset) {
       piece.bytes = align_down(piece.bytes, cluster);
     }
   } else if (is_work(piece.kind) && offset + piece.bytes < status_end_) {
-    const auto tail = (offset + piece.bytes) & (options_.alignment - 1);
+    const auto tail = behind_edge(offset + piece.bytes);
     piece.bytes -= tail < piece.bytes ? tail : 0;
   }
   co_return piece;
@@ -145,7 +146,7 @@ Task<Result<Copier::Piece>> Copier::take_piece() {
   }
   Piece piece{group_kind_, cursor_, group_end_ - cursor_};
   if (is_work(piece.kind)) {
-    piece.bytes = std::min(piece.bytes, piece_bytes_);
+    piece.bytes = std::min(piece.bytes, piece_bytes_ - behind_edge(cursor_));
   }
   cursor_ += piece.bytes;
   co_return piece;
@@ -218,11 +219,21 @@ void Copier::pass_turn(const Piece& piece) {
   }
 }
 
+void Copier::note_place(const Piece& piece) {
+  if (!options_.layout || !options_.layout->growth_begin) {
+    return;
+  }
+  const auto end = align_up(piece.begin + piece.bytes, options_.layout->cluster);
+  const auto shift = (options_.layout->growth_begin() - end) & (piece_bytes_ - 1);
+  shift_ = shift % options_.alignment == 0 ? shift : 0;
+}
+
 bool Copier::takes_space_at_once(const Piece& piece) const {
   if (!options_.layout) {
     return false;
   }
-  const auto [cluster, stretch] = *options_.layout;
+  const auto cluster = options_.layout->cluster;
+  const auto stretch = options_.layout->stretch;
   const auto last = piece.begin + piece.bytes - 1;
   const bool tables_known = stretch == 0 || (written_to_ && (*written_to_ - 1) / stretch == last / stretch);
   // Of a row of clusters, one that is there is written before the rest is taken.
@@ -285,6 +296,7 @@ Task<Result<void>> Copier::copy(Piece piece, std::uint8_t* buffer) {
       }
       at += stretch.bytes;
     }
+    note_place(piece);
   } else if (piece.kind == Kind::kZero) {
     writes.start(write_zeroes(piece.begin, piece.bytes));
     co_await writes.wait_below(1);

@@ -40,6 +40,8 @@ struct CopyOptions {
   struct Layout {
     std::uint64_t cluster = 0;
     std::uint64_t stretch = 0;  ///< mapped by one table: its first write may have to wait for that
+    /// Where the target's file will grow next, in bytes; empty: what is written lies there as on the disk.
+    std::function<std::uint64_t()> growth_begin = {};
   };
   /// Known: writes in order may overlap where that does not change which takes its space first.
   std::optional<Layout> layout = {};
@@ -83,6 +85,12 @@ class Copier {
   [[nodiscard]] Task<void> wait_for_turn(std::uint64_t offset);
   /// The next piece may begin.
   void pass_turn(const Piece& piece);
+  /// `piece` has taken its space.
+  void note_place(const Piece& piece);
+  /// How far behind the last edge between pieces `offset` lies.
+  [[nodiscard]] std::uint64_t behind_edge(std::uint64_t offset) const {
+    return (offset + shift_) & (piece_bytes_ - 1);
+  }
   /// Whether a write of the whole piece has its space before it first waits.
   [[nodiscard]] bool takes_space_at_once(const Piece& piece) const;
   [[nodiscard]] Task<void> work(std::uint8_t* buffer);
@@ -107,7 +115,9 @@ class Copier {
   Warn warn_;
   RateLimit rate_;
   std::uint64_t total_ = 0;
-  std::uint64_t piece_bytes_ = 0;
+  std::uint64_t piece_bytes_ = 0;  ///< a power of two
+  /// How much further back than on the disk the last piece lies in the target's file: modulo `piece_bytes_`.
+  std::uint64_t shift_ = 0;
 
   AsyncMutex cursor_mutex_;
   std::uint64_t cursor_ = 0;
