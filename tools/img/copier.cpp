@@ -223,6 +223,9 @@ void Copier::note_place(const Piece& piece) {
   if (!options_.layout || !options_.layout->growth_begin) {
     return;
   }
+  if (options_.min_zero > options_.alignment) {
+    return;  // what is left out as zeroes would depend on where pieces end, and that on the time writes take
+  }
   const auto end = align_up(piece.begin + piece.bytes, options_.layout->cluster);
   const auto shift = (options_.layout->growth_begin() - end) & (piece_bytes_ - 1);
   shift_ = shift % options_.alignment == 0 ? shift : 0;

@@ -1,6 +1,8 @@
 #include "tools/img/copier.hpp"
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <catch2/catch.hpp>
 
 #include "block/memory.hpp"
@@ -84,6 +86,7 @@ void copy(MemoryBlockDevice& source, GrowingDisk& target, CopyOptions options) {
   REQUIRE(ring.has_value());
   Progress progress(false);
   options.target_zero = true;
+  options.alignment = std::max(options.alignment, std::bit_floor(options.min_zero));
   options.layout = {
       {.cluster = kCluster, .stretch = 0, .growth_begin = [&target] { return target.growth_begin(); }}};
   Copier copier({{.device = &source, .bytes = source.size()}}, target, options, progress, {});
@@ -113,6 +116,16 @@ TEST_CASE("copier_finds_the_blocks_of_a_growing_file_again_behind_zeroes", "[con
   GrowingDisk target(source.size());
   copy(source, target, {});
   CHECK(target.whole() >= 34 * kMiB / kWhole - 3 * 8);
+}
+
+TEST_CASE("copier_cuts_by_the_disk_where_cuts_decide_what_is_zero", "[convert]") {
+  // A run of zeroes must be longer than the unit it is counted in: one that a cut meets counts always.
+  MemoryBlockDevice source(16 * kMiB);
+  fill(source, 0, source.size());
+  GrowingDisk target(source.size());
+  copy(source, target, {.min_zero = 5 * kKiB});
+  CHECK(target.whole() == 0);
+  CHECK(target.others() == 32);
 }
 
 TEST_CASE("copier_keeps_to_the_grid_that_pieces_must_end_at", "[convert]") {
