@@ -118,6 +118,21 @@ class ConvertTest(ImageTest):
         self.assertEqual(places, sorted(places))
         self.assertTrue(filecmp.cmp(self.path("b.qcow2"), self.path("c.qcow2"), shallow=False))
 
+    def test_copies_onto_what_they_read_are_refused(self):
+        self.random_raw("a.raw", 1)
+        before = self.content("a.raw", "raw")
+        os.link(self.path("a.raw"), self.path("linked"))
+        os.symlink("a.raw", self.path("soft"))
+        self.create("-f", "qcow2", "-b", "a.raw", "-F", "raw", "top")
+        for words in (("convert", "-U", "-f", "raw", "-O", "raw", "a.raw", "a.raw"),
+                      ("convert", "-U", "-f", "raw", "-O", "qcow2", "a.raw", "linked"),
+                      ("convert", "-U", "-O", "qcow2", "top", "soft"), ("dd", "-U", "-f", "raw", "if=a.raw", "of=soft"),
+                      ("create", "-f", "qcow2", "-b", "a.raw", "-F", "raw", "linked")):
+            done = ours(self.dir, *words)
+            self.assertEqual((done.returncode, done.stdout), (1, ""), words)
+            self.assertRegex(done.stderr, "lies in this file too|same filename as the backing file")
+            self.assertEqual(self.content("a.raw", "raw"), before, words)
+
     def test_convert_leaves_the_same_map_as_qemu_img(self):
         self.create("-f", "qcow2", "a.qcow2", "20M")
         qemu_io(self.dir, "a.qcow2", "write -P 1 0 64k", "write -P 2 1M 3M", "write -z 5M 1M", "write -P 0 8M 64k",
@@ -388,6 +403,13 @@ class ChainTest(ImageTest):
             self.assertEqual(self.content(base), before, words)
             self.check(base)
             self.check(name)
+
+    def test_commit_finds_a_base_beside_the_file_below_a_filter(self):
+        top = {"driver": "qcow2", "file": {"driver": "blkdebug", "image": {"driver": "file", "filename": "top"}}}
+        self.build()
+        before = self.content("top")
+        self.assertEqual(self.ok("commit", "-b", "base", "json:" + json.dumps(top)), "Image committed.\n")
+        self.assertEqual(self.content("base"), before)
 
     def test_commit_empties_the_overlay_unless_told_not_to(self):
         self.build()

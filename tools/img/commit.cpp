@@ -36,7 +36,7 @@ const Node* find_base(const Node& top, const std::string& name) {
   if (name.empty()) {
     return node;
   }
-  const auto wanted = combine_names(top.exact_filename, name);
+  const auto wanted = resolve_stored_name(top, name).value_or(name);
   for (; node != nullptr; node = node->backing.get()) {
     const bool says_all = name.starts_with("json:") || has_protocol(name);
     if (says_all ? node->filename == name : same_file(node->exact_filename, wanted)) {

@@ -142,6 +142,12 @@ class Convert {
   bool check_target() {
     const auto& format = settings_.target.format;
     if (!settings_.skip_create) {
+      for (const auto& source : sources_) {
+        if (uses_file(*source.node, settings_.target.name)) {
+          return refuse(fmt::format("{}: the source lies in this file too: give the copy a name of its own",
+                                    settings_.target.name));
+        }
+      }
       std::vector<OptionSpec> specs;
       if (const auto values = read_target_options(plan_of_target(), specs); !values) {
         return refuse(tool_text(values.error()));

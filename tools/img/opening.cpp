@@ -94,6 +94,12 @@ bool same_file(const std::string& a, const std::string& b) {
          first.st_ino == second.st_ino;
 }
 
+bool uses_file(const Node& image, const std::string& path) {
+  const auto below = [&](const std::unique_ptr<Node>& node) { return node && uses_file(*node, path); };
+  return (image.host_file != nullptr && same_file(image.host_file->name(), path)) || below(image.file) ||
+         below(image.data_file) || below(image.backing) || std::ranges::any_of(image.others, below);
+}
+
 bool is_format(const std::string& name) { return is_known_driver(name); }
 
 bool close_image(const Call& call, Ring& ring, OpenNode& image) {

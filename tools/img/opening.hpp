@@ -43,6 +43,8 @@ class OpenImage : public OpenNode {
 bool add_object(const Call& call, const std::string& text, NodeFlags& flags);
 /// Whether both names lead to one file.
 [[nodiscard]] bool same_file(const std::string& a, const std::string& b);
+/// Whether the image, or one that shows through it, lies in the file `path`.
+[[nodiscard]] bool uses_file(const Node& image, const std::string& path);
 /// Whether QEMU knows a format of that name.
 [[nodiscard]] bool is_format(const std::string& name);
 /// Closes; a complaint and false if what was written cannot be made safe.

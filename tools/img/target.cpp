@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "block/node_drivers.hpp"
+#include "tools/img/opening.hpp"
 
 namespace whistler::tools {
 
@@ -175,7 +176,8 @@ Result<void> create_target(Ring& ring, const NewTarget& target) {
     if (backing->empty()) {
       return refuse("Expected backing file name, got empty string");
     }
-    if (*backing == target.path) {
+    // By its name, or by another: it would be emptied.
+    if (*backing == target.path || same_file(combine_names(target.path, *backing), target.path)) {
       return refuse("Error: Trying to create an image with the same filename as the backing file");
     }
   }
