@@ -117,6 +117,7 @@ class SameAsQemuIo(unittest.TestCase):
     def test_copy_on_read_and_snapshot(self):
         self.commands("over.qcow2", "read 0 4k", "map", "read -P 0x55 0 64k", "read 256k 128k", "map", options=["-C"])
         self.commands("over.qcow2", "write -P 1 0 4k", "read -P 1 0 4k", "read -P 0x55 4k 4k", "map", options=["-s"])
+        self.commands("over.qcow2", "write -P 1 0 4k", "discard 0 64k", "read -P 0x55 4k 4k", options=["-r", "-s"])
 
     def test_filters(self):
         compress = "driver=compress,file.driver=qcow2,file.file.driver=file,file.file.filename="

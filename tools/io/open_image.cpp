@@ -112,9 +112,10 @@ class TemporaryFile {
 };
 
 /// Opens the image below a new, empty overlay, which takes all writes and goes away in the end.
-Result<OpenNode> open_below_overlay(Ring& ring, const NodeName& name, NodeFlags flags) {
-  flags.read_only = true;
-  auto base = open_node(ring, name, flags);
+Result<OpenNode> open_below_overlay(Ring& ring, const NodeName& name, const NodeFlags& flags) {
+  auto base_flags = flags;
+  base_flags.read_only = true;
+  auto base = open_node(ring, name, base_flags);
   if (!base) {
     return base;
   }
@@ -135,7 +136,6 @@ Result<OpenNode> open_below_overlay(Ring& ring, const NodeName& name, NodeFlags 
   overlay.options["driver"] = "qcow2";
   overlay.options["file"] = {{"driver", "file"}, {"filename", file.path()}};
   overlay.options["backing"] = below;
-  flags.read_only = false;
   return open_node(ring, overlay, flags);
 }
 
