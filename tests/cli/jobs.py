@@ -106,16 +106,6 @@ class Disk(RomCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         return self.path("content").read_bytes()
 
-    def assert_same_but_for_the_last_write(self, content, before):
-        """A write that the guest had not flushed when it was stopped need not show in the host's file, as `before`."""
-        sectors = range(0, SECTORS * 512, 512)
-        newer = [at for at in sectors if content[at:at + 512] != before[at:at + 512]]
-        self.assertLessEqual(len(newer), 1)
-        for at in newer:
-            n = int.from_bytes(content[at:at + 2], "little")
-            last = max(int.from_bytes(before[other:other + 2], "little") for other in sectors)
-            self.assertEqual((n, content[at:at + 512]), (last + 1, content[at:at + 2] * 256))
-
     def assert_sound(self, name, told):
         """No damage, and every sector is as it was flushed, or newer."""
         check = self.whistler("img", "check", "-f", "qcow2", self.path(name))
@@ -139,14 +129,19 @@ class Jobs(Disk):
         client = self.client()
         self.wait_for_numbers()
         self.ok(client, "stop")
-        before = self.content("disk")
+        # What the guest has written and not flushed is part of the moment, but need not show in the host's file yet.
+        self.ok(client, "drive-backup", device="hda", target=str(self.path("still")), format="qcow2", sync="full")
+        self.assertNotIn("error", client.event("BLOCK_JOB_COMPLETED")["data"])
+        self.until("the end of the job", lambda: not client.ask("query-jobs")["return"])
+        client.events.clear()
+        before = self.content("still")
         self.ok(client, "drive-backup", device="hda", target=str(self.path("copy")), format="qcow2", sync="full", speed=8 << 20)
         self.ok(client, "cont")
         completed = client.event("BLOCK_JOB_COMPLETED")["data"]
         self.assertNotIn("error", completed)
         self.assertEqual(completed["offset"], 8 << 20)
         self.wait_for_numbers()
-        self.assert_same_but_for_the_last_write(self.content("copy"), before)
+        self.assertEqual(self.content("copy"), before)
         self.assertNotEqual(self.content("disk"), before)
 
     def test_chain_of_snapshots_is_committed_and_streamed_under_the_guest(self):
