@@ -126,6 +126,9 @@ class ConvertTest(ImageTest):
         self.create("-f", "qcow2", "-b", "a.raw", "-F", "raw", "top")
         for words in (("convert", "-U", "-f", "raw", "-O", "raw", "a.raw", "a.raw"),
                       ("convert", "-U", "-f", "raw", "-O", "qcow2", "a.raw", "linked"),
+                      ("convert", "-U", "-f", "raw", "-O", "raw", "a.raw", "file:a.raw"),
+                      ("create", "-f", "qcow2", "-b", "a.raw", "-F", "raw", "file:a.raw"),
+                      ("create", "-f", "qcow2", "-b", "file:a.raw", "-F", "raw", "a.raw"),
                       ("convert", "-U", "-O", "qcow2", "top", "soft"), ("dd", "-U", "-f", "raw", "if=a.raw", "of=soft"),
                       ("create", "-f", "qcow2", "-b", "a.raw", "-F", "raw", "linked")):
             done = ours(self.dir, *words)

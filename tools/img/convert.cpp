@@ -143,9 +143,8 @@ class Convert {
     const auto& format = settings_.target.format;
     if (!settings_.skip_create) {
       for (const auto& source : sources_) {
-        if (uses_file(*source.node, settings_.target.name)) {
-          return refuse(fmt::format("{}: the source lies in this file too: give the copy a name of its own",
-                                    settings_.target.name));
+        if (!spares_source(call_, *source.node, settings_.target.name)) {
+          return false;
         }
       }
       std::vector<OptionSpec> specs;

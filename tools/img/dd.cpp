@@ -67,9 +67,7 @@ int copy(const Call& call, Ring& ring, const Settings& settings) {
   if (!input) {
     return 1;
   }
-  if (uses_file(*input->node, settings.output)) {
-    complain(call, fmt::format("{}: the input lies in this file too: give the copy a name of its own",
-                               settings.output));
+  if (!spares_source(call, *input->node, settings.output)) {
     return 1;
   }
   if (!is_creatable(settings.output_format)) {

@@ -8,6 +8,7 @@
 #include "block/crypto/key_options.hpp"
 #include "block/crypto/luks_device.hpp"
 #include "block/qcow2/image.hpp"
+#include "tools/img/opening.hpp"
 #include "tools/objects.hpp"
 
 namespace whistler::tools {
@@ -73,14 +74,11 @@ Result<void> create_luks(Ring& ring, const std::string& filename, const Options&
   if (!luks) {
     return std::unexpected(luks.error());
   }
-  NewImage image{.path = filename,
+  NewImage image{.path = host_path(filename),
                  .format = "luks",
                  .size = option_size(values, "size").value_or(std::nullopt).value_or(0),
                  .luks = std::move(luks->options),
                  .password = std::move(luks->password)};
-  if (image.path.starts_with("file:")) {
-    image.path.erase(0, 5);
-  }
   auto done = create_image(ring, image);
   if (!done && done.error().brief.empty() && done.error().sys_errno != 0) {
     done.error().brief = fmt::format("Could not create '{}': {}", image.path,

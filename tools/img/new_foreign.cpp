@@ -8,6 +8,7 @@
 #include "block/file.hpp"
 #include "block/formats/vdi.hpp"
 #include "block/formats/vhd.hpp"
+#include "tools/img/opening.hpp"
 
 namespace whistler::tools {
 
@@ -39,9 +40,7 @@ Result<void> make_in_file(Ring& ring, std::string path, const Options& values, M
   if (mode == "metadata") {
     return refuse("Unsupported preallocation mode: metadata");
   }
-  if (path.starts_with("file:")) {
-    path.erase(0, 5);
-  }
+  path = host_path(std::move(path));
   auto file = FileDevice::create(ring, {.path = path});
   if (!file) {
     return std::unexpected(file.error());

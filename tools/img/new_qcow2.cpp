@@ -10,6 +10,7 @@
 #include "base/unique_fd.hpp"
 #include "block/create.hpp"
 #include "tools/img/encryption.hpp"
+#include "tools/img/opening.hpp"
 #include "tools/img/size_change.hpp"
 
 namespace whistler::tools {
@@ -261,10 +262,7 @@ Result<void> create_raw(Ring& ring, const std::string& filename, const Options& 
   if (text == "metadata") {
     return refuse("Unsupported preallocation mode: metadata");
   }
-  auto path = filename;
-  if (path.starts_with("file:")) {
-    path.erase(0, 5);
-  }
+  const auto path = host_path(filename);
   NewImage image{.path = path, .format = "raw", .size = align_up(number(values, "size", 0), 512)};
   image.qcow2.preallocation = text == "off"      ? Preallocation::kOff
                               : text == "falloc" ? Preallocation::kFalloc
@@ -305,10 +303,7 @@ Result<void> create_qcow2(Ring& ring, const std::string& filename, const Options
   if (!options) {
     return std::unexpected(options.error());
   }
-  auto path = filename;
-  if (path.starts_with("file:")) {
-    path.erase(0, 5);
-  }
+  const auto path = host_path(filename);
   NewImage image{.path = path, .format = "qcow2", .size = options->size, .qcow2 = *options};
   if (image.qcow2.backing_file && !image.qcow2.backing_format) {
     return refuse("Backing file specified without backing format");

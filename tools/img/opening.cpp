@@ -11,6 +11,17 @@
 
 namespace whistler::tools {
 
+namespace {
+
+/// Whether the image, or one that shows through it, lies in the file `path`.
+bool uses_file(const Node& image, const std::string& path) {
+  const auto below = [&](const std::unique_ptr<Node>& node) { return node && uses_file(*node, path); };
+  return (image.host_file != nullptr && same_file(image.host_file->name(), path)) || below(image.file) ||
+         below(image.data_file) || below(image.backing) || std::ranges::any_of(image.others, below);
+}
+
+}  // namespace
+
 OpenImage& OpenImage::operator=(OpenImage&& other) noexcept {
   if (this != &other) {
     close_quietly();
@@ -87,17 +98,27 @@ bool add_object(const Call& call, const std::string& text, NodeFlags& flags) {
   return defined.has_value();
 }
 
+std::string host_path(std::string name) {
+  if (name.starts_with("file:")) {
+    name.erase(0, 5);
+  }
+  return name;
+}
+
 bool same_file(const std::string& a, const std::string& b) {
   struct stat first{};
   struct stat second{};
-  return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 && first.st_dev == second.st_dev &&
-         first.st_ino == second.st_ino;
+  return ::stat(host_path(a).c_str(), &first) == 0 && ::stat(host_path(b).c_str(), &second) == 0 &&
+         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
-bool uses_file(const Node& image, const std::string& path) {
-  const auto below = [&](const std::unique_ptr<Node>& node) { return node && uses_file(*node, path); };
-  return (image.host_file != nullptr && same_file(image.host_file->name(), path)) || below(image.file) ||
-         below(image.data_file) || below(image.backing) || std::ranges::any_of(image.others, below);
+bool spares_source(const Call& call, const Node& source, const std::string& target) {
+  if (!uses_file(source, target)) {
+    return true;
+  }
+  complain(call,
+           fmt::format("{}: the source lies in this file too: give the copy a name of its own", target));
+  return false;
 }
 
 bool is_format(const std::string& name) { return is_known_driver(name); }

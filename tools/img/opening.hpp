@@ -41,10 +41,12 @@ class OpenImage : public OpenNode {
                                                      const NodeFlags& flags);
 /// Takes the argument of --object; a complaint and false for what is not understood.
 bool add_object(const Call& call, const std::string& text, NodeFlags& flags);
-/// Whether both names lead to one file.
+/// The path of a file of the host's, which may be named with its protocol.
+[[nodiscard]] std::string host_path(std::string name);
+/// Whether both names, of files of the host's, lead to one file.
 [[nodiscard]] bool same_file(const std::string& a, const std::string& b);
-/// Whether the image, or one that shows through it, lies in the file `path`.
-[[nodiscard]] bool uses_file(const Node& image, const std::string& path);
+/// A complaint and false if a new file of that name would empty what `source` is read from.
+[[nodiscard]] bool spares_source(const Call& call, const Node& source, const std::string& target);
 /// Whether QEMU knows a format of that name.
 [[nodiscard]] bool is_format(const std::string& name);
 /// Closes; a complaint and false if what was written cannot be made safe.
